@@ -1,0 +1,1 @@
+"""What people ask of estimates: the command line, tables, pictures, comparisons."""

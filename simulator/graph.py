@@ -1,0 +1,215 @@
+"""The training step as data: ops in execution order over tensors that share storages.
+
+A graph holds what eager PyTorch does in one training step and nothing about any device. All types are frozen;
+a change makes a new value. Numbers that depend on the batch are `Extent`s; `Graph.sizes` binds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+from simulator.errors import TrainwattError
+from simulator.extent import Extent, evaluate
+
+Phase = Literal["forward", "loss", "backward", "optimizer", "other"]
+PHASES: tuple[Phase, ...] = ("forward", "loss", "backward", "optimizer", "other")
+
+Role = Literal["input", "parameter", "buffer", "activation", "saved", "gradient", "optimizer-state", "temporary"]
+ROLES: tuple[Role, ...] = (
+    "parameter",
+    "buffer",
+    "optimizer-state",
+    "gradient",
+    "input",
+    "saved",
+    "activation",
+    "temporary",
+)
+
+ITEM_BYTES: Mapping[str, int] = MappingProxyType(
+    {
+        "float32": 4,
+        "float16": 2,
+        "bfloat16": 2,
+        "float64": 8,
+        "int64": 8,
+        "int32": 4,
+        "int16": 2,
+        "int8": 1,
+        "uint8": 1,
+        "bool": 1,
+        "complex64": 8,
+        "complex128": 16,
+    }
+)
+"""Bytes of one element, by dtype name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Shape (elements), stride (elements) and dtype of a tensor; shared by all tensors that look alike."""
+
+    shape: tuple[Extent, ...]
+    stride: tuple[Extent, ...]
+    dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A view of a storage: `layout`, starting `offset` elements into storage number `storage`."""
+
+    layout: Layout
+    storage: int
+    offset: Extent = 0
+
+    @property
+    def shape(self) -> tuple[Extent, ...]:
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> str:
+        return self.layout.dtype
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A block of memory. All tensors that alias each other share one.
+
+    `born` is the op that allocates it (-1: before the step), `died` the op after which eager PyTorch frees it
+    (-1: before the first op, as last step's gradients; None: it outlives the step). `name` is that of the
+    parameter, buffer, gradient, optimizer state or input it holds, empty otherwise.
+    """
+
+    size_bytes: Extent
+    role: Role
+    born: int
+    died: int | None
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One ATen call. Tensors are numbers into `Graph.tensors`.
+
+    `name` is the ATen name (`aten::add_.Tensor`), `kind` what the work rules know it by (`add_`; the three parts
+    of a convolution's backward have kinds of their own). `layer` is the module path whose forward made it, or
+    whose forward op it differentiates (`<loss>` in the loss). `outputs` are the tensors it returns, in-place ones
+    included; `mutates` the inputs it writes; `saved` the tensors autograd keeps from it for backward. `forward` is
+    the op that this one differentiates. `runs` is the expected number of executions per presented mini-batch.
+    """
+
+    name: str
+    kind: str
+    phase: Phase
+    layer: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    mutates: tuple[int, ...] = ()
+    saved: tuple[int, ...] = ()
+    attrs: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    forward: int | None = None
+    runs: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Untraceable:
+    """Why a step cannot run at some batch size, in one line."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """One training step.
+
+    `sizes` binds the shared dimensions, `batch` first of all. The graph holds for every batch of at least
+    `smallest_batch`. Where PyTorch does other things at batch 1 (layouts of size-1 dimensions), `other` is the
+    graph of that form, or says why there is none.
+
+    Raises `TrainwattError` on construction where an op, tensor or storage number points nowhere.
+    """
+
+    ops: tuple[Op, ...]
+    tensors: tuple[Tensor, ...]
+    storages: tuple[Storage, ...]
+    sizes: Mapping[str, int]
+    meta: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    smallest_batch: int = 1
+    other: Graph | Untraceable | None = None
+
+    def __post_init__(self) -> None:
+        n_ops, n_tensors, n_storages = len(self.ops), len(self.tensors), len(self.storages)
+        for i, op in enumerate(self.ops):
+            for ids in (op.inputs, op.outputs):
+                if ids and (max(ids) >= n_tensors or min(ids) < 0):
+                    raise TrainwattError(f"op {i} ({op.name}) names tensor {max(ids)}; there are {n_tensors}")
+            if op.forward is not None and not 0 <= op.forward < i:
+                raise TrainwattError(f"op {i} ({op.name}) differentiates op {op.forward}; that is no earlier op")
+        for i, tensor in enumerate(self.tensors):
+            if not 0 <= tensor.storage < n_storages:
+                raise TrainwattError(f"tensor {i} lies in storage {tensor.storage}; there are {n_storages}")
+        for i, s in enumerate(self.storages):
+            if not -1 <= s.born < n_ops or (s.died is not None and not s.born <= s.died < n_ops):
+                raise TrainwattError(f"storage {i} lives from op {s.born} to {s.died}; there are {n_ops} ops")
+
+    @property
+    def batch(self) -> int:
+        """The batch size that the graph is bound to (samples per optimizer step and micro-batch)."""
+        return self.sizes["batch"]
+
+    def rebatch(self, batch: int) -> Graph:
+        """Return the same step at another batch size; nothing is traced again.
+
+        Raises `TrainwattError` where the step does not exist at that size or the graph has no batch dimension.
+        """
+        if batch == self.sizes.get("batch"):
+            return self
+        if batch < 1:
+            raise TrainwattError(f"batch {batch}; a batch has at least 1 sample")
+        if fixed := self.meta.get("fixed_batch"):
+            raise TrainwattError(f"no batch {batch} for a graph of fixed batch {self.batch} ({fixed}); trace it again")
+        sizes = {**self.sizes, "batch": batch}
+        if self.other is None or (batch > 1) == (self.smallest_batch > 1):
+            return replace(self, sizes=sizes)
+        if isinstance(self.other, Untraceable):
+            raise TrainwattError(f"no step at batch {batch}; {self.other.reason}")
+        return replace(self.other, sizes=sizes, other=replace(self, other=None))
+
+    def concrete(self) -> Graph:
+        """Return the graph with every number evaluated at its sizes: all extents are ints, nothing re-batches."""
+        sizes = self.sizes
+        layouts: dict[Layout, Layout] = {}
+
+        def fixed(layout: Layout) -> Layout:
+            if layout not in layouts:
+                layouts[layout] = Layout(
+                    tuple(evaluate(e, sizes) for e in layout.shape),
+                    tuple(evaluate(e, sizes) for e in layout.stride),
+                    layout.dtype,
+                )
+            return layouts[layout]
+
+        return replace(
+            self,
+            ops=tuple(replace(op, attrs=evaluate_attrs(op.attrs, sizes)) for op in self.ops),
+            tensors=tuple(
+                Tensor(fixed(t.layout), t.storage, evaluate(t.offset, sizes)) for t in self.tensors
+            ),
+            storages=tuple(replace(s, size_bytes=evaluate(s.size_bytes, sizes)) for s in self.storages),
+            meta={**self.meta, "fixed_batch": "its numbers were evaluated"},
+            other=None,
+        )
+
+
+def evaluate_attrs(attrs: Any, sizes: Mapping[str, Any]) -> Any:
+    """Return attributes with every extent in them evaluated at `sizes`."""
+    if isinstance(attrs, Mapping):
+        return {name: evaluate_attrs(value, sizes) for name, value in attrs.items()}
+    if isinstance(attrs, list | tuple):
+        return tuple(evaluate_attrs(value, sizes) for value in attrs)
+    if isinstance(attrs, float | bool | str) or attrs is None:
+        return attrs
+    return evaluate(attrs, sizes)

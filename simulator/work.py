@@ -1,0 +1,258 @@
+"""What the ops of a graph do, in columns: MACs, FLOPs, bytes, loop nests.
+
+Conventions. A MAC is one multiply-accumulate and counts 2 FLOPs; every other arithmetic operation on an element
+(add, compare, exp, square root) counts 1. Bytes are the compulsory traffic of the op run on its own: each operand
+read once and each result written once, except where an algorithm must pass over its input twice.
+
+Ops that look alike (kind, layouts, attributes) share one row, so a ResNet's 1,250 ops are 200 rows. Rows may be
+evaluated at many batch sizes at once; columns then have one column of numbers per size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from simulator.errors import TrainwattError
+from simulator.extent import evaluate
+from simulator.graph import ITEM_BYTES, Graph, Layout, evaluate_attrs
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+KERNELS = (
+    "view",
+    "convolution",
+    "depthwise",
+    "gemm",
+    "attention",
+    "rnn",
+    "elementwise",
+    "norm",
+    "pool",
+    "softmax",
+    "reduction",
+    "copy",
+    "gather",
+    "interpolate",
+    "random",
+)
+"""Kernel classes: what a device model may treat alike. A `view` launches nothing."""
+
+
+class Nest(NamedTuple):
+    """The loop nest of an op of MACs. Every field is a number of iterations, or 1 where there is no such loop.
+
+    Convolutions: `n` images, `g` groups, `k` output and `c` input channels per group, `p` x `q` output positions,
+    `r` x `s` filter taps, for all three of forward, grad-input and grad-weight (the same loops, another
+    loop carries the sum). Matrix products: `n` products of (`p` x `c`) by (`c` x `k`).
+    MACs = n*g*k*c*p*q*r*s.
+    """
+
+    n: Any = 1
+    g: Any = 1
+    k: Any = 1
+    c: Any = 1
+    p: Any = 1
+    q: Any = 1
+    r: Any = 1
+    s: Any = 1
+    stride_h: Any = 1
+    stride_w: Any = 1
+    dilation_h: Any = 1
+    dilation_w: Any = 1
+
+    @property
+    def macs(self) -> Any:
+        return self.n * self.g * self.k * self.c * self.p * self.q * self.r * self.s
+
+
+class Row(NamedTuple):
+    """What one execution of an op does. `launches` counts kernels (one for most ops, none for views)."""
+
+    kernel: str
+    flops: Any = 0
+    read_bytes: Any = 0
+    written_bytes: Any = 0
+    macs: Any = 0
+    nest: Nest | None = None
+    launches: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A tensor as a rule sees it: plain numbers (or one number per batch size)."""
+
+    shape: tuple[Any, ...]
+    stride: tuple[Any, ...]
+    dtype: str
+
+    @property
+    def item_bytes(self) -> int:
+        return ITEM_BYTES[self.dtype]
+
+    @property
+    def numel(self) -> Any:
+        count: Any = 1
+        for extent in self.shape:
+            count = count * extent
+        return count
+
+    @property
+    def bytes(self) -> Any:
+        return self.numel * self.item_bytes
+
+    @property
+    def touched_bytes(self) -> Any:
+        """Bytes of the distinct elements: a dimension of stride 0 (an expanded tensor) is read once."""
+        count: Any = self.item_bytes
+        for extent, stride in zip(self.shape, self.stride, strict=True):
+            if not (isinstance(stride, int) and stride == 0):
+                count = count * extent
+        return count
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An op as a rule sees it. `written` are the operands it writes: its outputs and what it mutates, each once."""
+
+    kind: str
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    written: tuple[Operand, ...]
+    attrs: Mapping[str, Any]
+
+
+Rule = Callable[[Call], Row]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Columns of work. Every column has shape (rows,) or (rows, points); `kernel` and `dtype` hold codes into
+    `KERNELS` and `dtypes`, shape (rows,). `row_of_op` maps the graph's ops to rows, shape (ops,), and `runs` is
+    their expected number of executions. `nest` maps the names of `Nest` to columns.
+    """
+
+    kernel: Ints
+    dtype: Ints
+    dtypes: tuple[str, ...]
+    launches: Floats
+    macs: Floats
+    flops: Floats
+    read_bytes: Floats
+    written_bytes: Floats
+    nest: Mapping[str, Floats]
+    row_of_op: Ints
+    runs: Floats
+    missing: tuple[str, ...] = ()
+
+    @property
+    def traffic_bytes(self) -> Floats:
+        return self.read_bytes + self.written_bytes
+
+    def total(self, column: Floats) -> Any:
+        """Return the sum of a column over all executions of all ops (a float, or one per point)."""
+        weight = np.bincount(self.row_of_op, weights=self.runs, minlength=len(self.kernel))
+        return weight @ column
+
+
+def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str = "stop") -> Work:
+    """Return the work of every op of `graph`, at its own batch size or at each of `batches`.
+
+    An op without a rule raises `TrainwattError`; with `unknown="list"` it counts nothing and its kind is in
+    `Work.missing`.
+    """
+    from simulator.rules import rules
+
+    known = rules()
+    sizes: Mapping[str, Any] = graph.sizes
+    if batches is not None:
+        wrong = [b for b in batches if graph.other is not None and (b > 1) != (graph.smallest_batch > 1)]
+        if wrong:
+            raise TrainwattError(f"batch {wrong[0]} has a graph of its own here; price it alone")
+        sizes = {**graph.sizes, "batch": np.asarray(batches, dtype=np.int64)}
+    operands: dict[int, Operand] = {}
+
+    def operand(layout: Layout) -> Operand:
+        found = operands.get(id(layout))
+        if found is None:
+            shape = tuple(evaluate(e, sizes) for e in layout.shape)
+            stride = tuple(evaluate(e, sizes) for e in layout.stride)
+            found = operands[id(layout)] = Operand(shape, stride, layout.dtype)
+        return found
+
+    tensors = graph.tensors
+    keys: dict[Any, int] = {}
+    rows: list[Row] = []
+    dtypes: list[str] = []
+    missing: dict[str, None] = {}
+    row_of_op = np.empty(len(graph.ops), dtype=np.int64)
+    for i, op in enumerate(graph.ops):
+        ins = tuple([id(tensors[t].layout) for t in op.inputs])
+        outs = tuple([id(tensors[t].layout) for t in op.outputs])
+        extra = tuple([t for t in op.mutates if t not in op.outputs]) if op.mutates else ()
+        key = (op.kind, ins, outs, tuple([id(tensors[t].layout) for t in extra]), id(op.attrs))
+        row = keys.get(key)
+        if row is None:
+            row = keys[key] = len(rows)
+            rule = known.get(op.kind)
+            if rule is None:
+                if unknown != "list":
+                    where = f" in {op.layer}" if op.layer else ""
+                    raise TrainwattError(
+                        f"no work rule for op {op.kind!r} ({op.name}{where}); add one to simulator/rules or pass '--unknown list'"
+                    )
+                missing[op.kind] = None
+                rows.append(Row("elementwise", launches=0))
+            else:
+                outputs = tuple([operand(tensors[t].layout) for t in op.outputs])
+                call = Call(
+                    op.kind,
+                    tuple([operand(tensors[t].layout) for t in op.inputs]),
+                    outputs,
+                    outputs + tuple([operand(tensors[t].layout) for t in extra]),
+                    evaluate_attrs(op.attrs, sizes),
+                )
+                rows.append(rule(call))
+            dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
+        row_of_op[i] = row
+    points = () if batches is None else (len(batches),)
+    return _columns(rows, dtypes, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
+
+
+def _compute_dtype(graph: Graph, tensors: tuple[int, ...]) -> str:
+    """The precision an op computes in: the first floating-point operand's, else the first operand's."""
+    names = [graph.tensors[t].layout.dtype for t in tensors]
+    return next((name for name in names if "float" in name), names[0] if names else "float32")
+
+
+def _columns(
+    rows: list[Row], dtypes: list[str], row_of_op: Ints, runs: list[float], points: tuple[int, ...], missing: tuple[str, ...]
+) -> Work:
+    def column(values: list[Any]) -> Floats:
+        if not points:
+            return np.array(values, dtype=np.float64)
+        return np.stack([np.broadcast_to(np.asarray(v, dtype=np.float64), points) for v in values])
+
+    kernel_code = {name: code for code, name in enumerate(KERNELS)}
+    dtype_names = tuple(dict.fromkeys(dtypes))
+    dtype_code = {name: code for code, name in enumerate(dtype_names)}
+    nests = [row.nest or Nest() for row in rows]
+    return Work(
+        kernel=np.array([kernel_code[row.kernel] for row in rows], dtype=np.int64),
+        dtype=np.array([dtype_code[name] for name in dtypes], dtype=np.int64),
+        dtypes=dtype_names,
+        launches=np.array([row.launches for row in rows], dtype=np.float64),
+        macs=column([row.macs for row in rows]),
+        flops=column([row.flops for row in rows]),
+        read_bytes=column([row.read_bytes for row in rows]),
+        written_bytes=column([row.written_bytes for row in rows]),
+        nest={name: column([nest[j] for nest in nests]) for j, name in enumerate(Nest._fields)},
+        row_of_op=row_of_op,
+        runs=np.array(runs, dtype=np.float64),
+        missing=missing,
+    )
