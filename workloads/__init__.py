@@ -1,0 +1,1 @@
+"""Networks and the tracer: the only package that imports torch."""

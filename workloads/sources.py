@@ -1,0 +1,195 @@
+"""Where models come from: our networks, a user's callable, a Hugging Face class, or a module at hand."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from simulator.errors import TrainwattError, unknown
+from workloads import catalog, huggingface
+from workloads.losses import LOSSES, main_output
+from workloads.tracing.fake import building
+from workloads.workload import Workload
+
+
+def workload_from(
+    model: Any,
+    *,
+    classes: int | None,
+    input_shape: tuple[int, ...] | None,
+    widths: Mapping[str, int] | None,
+    arguments: Mapping[str, Any],
+    loss: str | Callable[[Any, Any], Any],
+    channels_last: bool,
+    mode: FakeTensorMode,
+) -> Workload:
+    """Return what is to be trained, on fake tensors of `mode`; see `workloads.trace.trace` for the arguments.
+
+    Raises `TrainwattError` for a name that is not there and a callable that does not return a model.
+    """
+    if isinstance(model, str) and ":" not in model:
+        workload = _network(model, classes, input_shape, widths, arguments, loss)
+    else:
+        if widths:
+            raise TrainwattError("widths are a table of our own networks; a model of your own sets its own")
+        built, name = _user_model(model, classes, arguments, mode)
+        if isinstance(built, Workload):
+            workload = replace(built, meta={"network": name, **built.meta})
+        elif huggingface.is_pretrained(built):
+            workload = huggingface.workload(built, name, input_shape, loss)
+        else:
+            workload = _image_workload(built, name, input_shape, loss)
+    return _channels_last(workload) if channels_last else workload
+
+
+def _network(
+    name: str,
+    classes: int | None,
+    input_shape: tuple[int, ...] | None,
+    widths: Mapping[str, int] | None,
+    arguments: Mapping[str, Any],
+    loss: str | Callable[[Any, Any], Any],
+) -> Workload:
+    cards = catalog.cards()
+    if name not in cards:
+        raise unknown("network", name, cards)
+    card = cards[name]
+    count = classes or card.classes
+    shape = input_shape or card.input_shape
+    with building():
+        model = catalog.build(name, classes=count, widths=widths, **arguments)
+
+    def targets(batch: int) -> torch.Tensor:
+        size = (batch, *shape[-2:]) if card.task == "segmentation" else (batch,)
+        return torch.zeros(size, dtype=torch.int64)
+
+    return Workload(
+        model,
+        lambda batch: torch.empty((batch, *shape)),
+        targets,
+        loss_from(loss),
+        {"network": name, "input_shape": list(shape), "classes": count, "task": card.task, "loss": _loss_name(loss)},
+    )
+
+
+def _user_model(model: Any, classes: int | None, arguments: Mapping[str, Any], mode: FakeTensorMode) -> tuple[Any, str]:
+    """Return a user's model (or workload) with fake parameters, and what to call it."""
+    if isinstance(model, Workload):
+        return replace(model, model=_as_fake(model.model, mode)), type(model.model).__name__
+    if isinstance(model, nn.Module):
+        return _as_fake(model, mode), type(model).__name__
+    if not isinstance(model, str):
+        raise TrainwattError(f"a model cannot be a {type(model).__name__}; give a name, 'package.module:callable' or a torch.nn.Module")
+    function = import_callable(model)
+    given = dict(arguments)
+    if classes is not None:
+        given["num_classes"] = classes
+    try:
+        with building():
+            built = huggingface.build(function, given) if huggingface.is_model_class(function) else function(**given)
+    except TrainwattError:
+        raise
+    except Exception as error:
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise TrainwattError(f"cannot build {model}: {first_line}") from error
+    if not isinstance(built, nn.Module | Workload):
+        raise TrainwattError(f"{model} returned a {type(built).__name__}; it should return a torch.nn.Module")
+    return built, model
+
+
+def _as_fake(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """Return a copy of `model` whose parameters and buffers are fake; no real memory is copied."""
+    memo: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        fake = mode.from_tensor(tensor, static_shapes=True)
+        memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    return copy.deepcopy(model, memo)
+
+
+def import_callable(spec: str) -> Callable[..., Any]:
+    """Return what `package.module:callable` names; the current directory is searched too.
+
+    Raises `TrainwattError` where the module cannot be imported or has no such callable.
+    """
+    module_name, _, attribute = spec.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ImportError as error:
+        raise TrainwattError(f"cannot import {module_name!r} ({error}); give package.module:callable") from None
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            public = [n for n in dir(found) if not n.startswith("_")]
+            raise unknown(f"callable in {module_name}", part, public, "check its spelling")
+        found = getattr(found, part)
+    if not callable(found):
+        raise TrainwattError(f"{spec} is a {type(found).__name__}; give something that can be called")
+    return found  # type: ignore[no-any-return]
+
+
+def loss_from(loss: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return the loss function of a name, of `package.module:callable`, or itself."""
+    if callable(loss):
+        return loss
+    if ":" in loss:
+        return import_callable(loss)
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES, "or give package.module:callable")
+    return LOSSES[loss]
+
+
+def _loss_name(loss: str | Callable[[Any, Any], Any]) -> str:
+    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__name__)
+
+
+def _image_workload(
+    model: nn.Module, name: str, input_shape: tuple[int, ...] | None, loss: str | Callable[[Any, Any], Any]
+) -> Workload:
+    """Return the workload of a model that takes one float tensor, 3x224x224 an image unless told otherwise."""
+    shape = input_shape or (3, 224, 224)
+    function = loss_from(loss)
+
+    def targets(batch: int) -> torch.Tensor:
+        """Make targets like the outputs: a class per position for logits (N, C, ...), values for anything else."""
+        with torch.no_grad():
+            outputs = main_output(model(torch.empty((max(batch, 2), *shape))))
+        if loss == "cross-entropy":
+            return torch.zeros((batch, *outputs.shape[2:]), dtype=torch.int64)
+        return torch.empty((batch, *outputs.shape[1:]))
+
+    return Workload(
+        model,
+        lambda batch: torch.empty((batch, *shape)),
+        targets,
+        function,
+        {"network": name, "input_shape": list(shape), "loss": _loss_name(loss)},
+    )
+
+
+def _channels_last(workload: Workload) -> Workload:
+    """Return the workload with parameters and images in channels-last memory format."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and value.dim() == 4:
+            return value.to(memory_format=torch.channels_last)
+        return value
+
+    def inputs(batch: int) -> Any:
+        made = workload.inputs(batch)
+        if isinstance(made, Mapping):
+            return {key: convert(value) for key, value in made.items()}
+        return tuple(map(convert, made)) if isinstance(made, tuple) else convert(made)
+
+    model = workload.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return replace(workload, model=model, inputs=inputs)

@@ -1,0 +1,122 @@
+"""`trace`: from a model to the graph of its training step."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from simulator.errors import TrainwattError, unknown
+from simulator.graph import Graph, Untraceable
+from workloads.optimizers import optimizer_from
+from workloads.scope import freeze_batch_norm, set_scope
+from workloads.sources import workload_from
+from workloads.tracing.build import Mismatch, build_graph, same_numbers
+from workloads.tracing.fake import faking
+from workloads.tracing.step import Step, record_step
+
+PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Compute precisions; the 16-bit ones run under `torch.autocast`, with parameters in float32."""
+
+BATCH_NORM_MODES = ("train", "eval")
+
+
+def trace(
+    model: Any,
+    *,
+    batch: int = 32,
+    classes: int | None = None,
+    input_shape: tuple[int, ...] | None = None,
+    widths: Mapping[str, int] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    loss: str | Callable[[Any, Any], Any] = "cross-entropy",
+    optimizer: str = "sgd{momentum=0.9}",
+    foreach: bool = False,
+    train: str = "all",
+    batch_norm: str = "train",
+    precision: str = "fp32",
+    accumulate: int = 1,
+    channels_last: bool = False,
+) -> Graph:
+    """Record one eager training step of `model` on fake tensors and return its graph, bound to `batch`.
+
+    `model` is the name of a network, `package.module:callable` with keyword `arguments` (a function or class that
+    returns a `torch.nn.Module` or a `Workload`; a Hugging Face model class is built from its config class), a
+    module, or a `Workload`. `batch` counts the samples of one forward pass; with `accumulate` the optimizer steps
+    after that many passes. `train` is a scope (see `workloads.scope.set_scope`), `loss` is `cross-entropy`, `mse`,
+    `package.module:callable` or a function of (outputs, targets).
+
+    The step is recorded at `batch` and `batch + 1`, which tells the dimensions that are the batch, and at 1, where
+    PyTorch may do other things. Raises `TrainwattError`, naming module and op, for what cannot be traced.
+    """
+    if batch < 1:
+        raise TrainwattError(f"batch {batch}; a batch has at least 1 sample")
+    if accumulate < 1:
+        raise TrainwattError(f"accumulate {accumulate}; at least 1 micro-batch makes a step")
+    if precision not in PRECISIONS:
+        raise unknown("precision", precision, PRECISIONS)
+    if batch_norm not in BATCH_NORM_MODES:
+        raise unknown("batch-norm mode", batch_norm, BATCH_NORM_MODES)
+    make_optimizer = optimizer_from(optimizer, foreach)
+    with faking() as mode:
+        workload = workload_from(
+            model,
+            classes=classes,
+            input_shape=input_shape,
+            widths=widths,
+            arguments=arguments or {},
+            loss=loss,
+            channels_last=channels_last,
+            mode=mode,
+        )
+        workload.model.train()
+        if batch_norm == "eval":
+            freeze_batch_norm(workload.model)
+        set_scope(workload.model, train)
+        parameters = [p for p in workload.model.parameters() if p.requires_grad]
+        step = Step(workload, make_optimizer(parameters), accumulate, PRECISIONS[precision])
+        meta = {
+            **workload.meta,
+            "parameters": sum(p.numel() for p in workload.model.parameters()),
+            "trained_parameters": sum(p.numel() for p in parameters),
+            "optimizer": optimizer,
+            "foreach": foreach,
+            "train": train,
+            "batch_norm": batch_norm,
+            "precision": precision,
+            "accumulate": accumulate,
+            "channels_last": channels_last,
+            "torch": torch.__version__,
+            "trainwatt": importlib.metadata.version("trainwatt"),
+        }
+        return _trace(step, batch, meta)
+
+
+def _trace(step: Step, batch: int, meta: dict[str, Any]) -> Graph:
+    base = max(batch, 2)
+    first = record_step(step, base)
+    if first.dummies:
+        meta["values_assumed_in"] = list(first.dummies)
+    second = record_step(step, base + 1, with_optimizer=False)
+    try:
+        graph = build_graph(first, second, base, meta)
+    except Mismatch as mismatch:
+        exact = first if base == batch else record_step(step, batch)
+        return build_graph(exact, exact, batch, {**meta, "fixed_batch": str(mismatch)})
+    return _with_single(graph, step, meta).rebatch(batch)
+
+
+def _with_single(graph: Graph, step: Step, meta: Mapping[str, Any]) -> Graph:
+    """Return `graph` with what happens at batch 1, where that is not the same graph."""
+    other: Graph | Untraceable
+    try:
+        single = record_step(step, 1, with_optimizer=False)
+        if same_numbers(graph, single, 1):
+            return graph
+        single = record_step(step, 1)
+        other = build_graph(single, single, 1, meta)
+    except TrainwattError as error:
+        other = Untraceable(str(error))
+    return Graph(graph.ops, graph.tensors, graph.storages, graph.sizes, graph.meta, 2, other)

@@ -1,0 +1,1 @@
+"""Recording one real eager training step without memory and without arithmetic."""

@@ -1,0 +1,263 @@
+"""From records to a graph.
+
+Two records of the same step at neighbouring batch sizes differ only in numbers that depend on the batch; each such
+number becomes the line through its two values. A number that is not a line (the square of the batch) shows as a
+product where it can: storage sizes and contiguous strides are computed from the shape, not fitted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from simulator.errors import TrainwattError
+from simulator.extent import Extent, affine
+from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Role, Storage, Tensor
+from workloads.tracing.recorder import Call, Record, View
+
+VARIES = "batch-dependent"
+"""What stands for a float attribute that differs between batch sizes; no cost depends on one."""
+
+
+class Mismatch(Exception):
+    """Two records are not of the same step: the reason, in words."""
+
+
+def build_graph(first: Record, second: Record, batch: int, meta: Mapping[str, Any]) -> Graph:
+    """Return the graph of a step recorded at `batch` and, in `second`, at `batch + 1`.
+
+    The second record may end after backward: what the optimizer does is taken not to depend on the batch.
+    Pass the same record twice for a graph without a batch dimension. Raises `Mismatch` where the two differ in more
+    than numbers.
+    """
+    return _Builder(first, second, batch).build(meta)
+
+
+def same_numbers(graph: Graph, record: Record, batch: int) -> bool:
+    """Tell whether `graph`, bound to `batch`, is what `record` shows of that batch size."""
+    try:
+        recorded = build_graph(record, record, batch, {})
+    except Mismatch:
+        return False
+    bound = Graph(graph.ops, graph.tensors, graph.storages, {**graph.sizes, "batch": batch}).concrete()
+    n = len(recorded.ops)
+    return (
+        bound.ops[:n] == recorded.ops
+        and bound.tensors[: len(recorded.tensors)] == recorded.tensors
+        and [_lifetime(s, n) for s in bound.storages[: len(recorded.storages)]]
+        == [_lifetime(s, n) for s in recorded.storages]
+    )
+
+
+def _lifetime(storage: Storage, ops: int) -> tuple[Any, ...]:
+    """Return what the first `ops` ops show of a storage."""
+    died = storage.died if storage.died is not None and storage.died < ops else None
+    return storage.size_bytes, storage.role, storage.born, died
+
+
+class _Builder:
+    def __init__(self, first: Record, second: Record, batch: int) -> None:
+        self.first, self.second, self.batch = first, second, batch
+        self.tensors: list[Tensor] = []
+        self.numbers: dict[Any, int] = {}
+        self.layouts: dict[Any, Layout] = {}
+        self.attrs: dict[Any, Mapping[str, Any]] = {}
+        self.ops: list[Op] = []
+        self.extent = lru_cache(maxsize=None)(self._extent)
+
+    # -- numbers ---------------------------------------------------------------------------------------------------
+
+    def _extent(self, a: int, b: int) -> Extent:
+        return a if a == b else affine("batch", self.batch, a, b)
+
+    def layout(self, a: View, b: View) -> Layout:
+        key = (a[1], a[2], a[4], b[1], b[2])
+        found = self.layouts.get(key)
+        if found is None:
+            if len(a[1]) != len(b[1]) or a[4] != b[4]:
+                raise Mismatch(f"a tensor is {a[4]}{list(a[1])} at one batch size and {b[4]}{list(b[1])} at another")
+            shape = tuple(map(self.extent, a[1], b[1]))
+            stride = tuple(map(self.extent, a[2], b[2]))
+            if stride != a[2] and _contiguous(a[1]) == a[2] and _contiguous(b[1]) == b[2]:
+                stride = _contiguous(shape)
+            found = self.layouts[key] = Layout(shape, stride, str(a[4]).removeprefix("torch."))
+        return found
+
+    def tensor(self, a: View, b: View) -> int:
+        if a[0] != b[0]:
+            raise Mismatch("storages are shared differently at two batch sizes")
+        layout = self.layout(a, b)
+        key = (id(layout), a[0], a[3], b[3])
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.numbers[key] = len(self.tensors)
+            self.tensors.append(Tensor(layout, a[0], self.extent(a[3], b[3])))
+        return number
+
+    def views(self, a: list[Any], b: list[Any]) -> tuple[int, ...]:
+        if len(a) != len(b):
+            raise Mismatch("an op has other operands at another batch size")
+        return tuple([self.tensor(x, y) for x, y in zip(a, b, strict=True) if x is not None])
+
+    def attributes(self, a: dict[str, Any], b: dict[str, Any]) -> Mapping[str, Any]:
+        key = (tuple(a.items()), tuple(b.values()))
+        try:
+            found = self.attrs.get(key)
+        except TypeError:
+            raise TrainwattError(f"an op has an argument that cannot be stored: {a}") from None
+        # True == 1 == 1.0 as keys, so the types must agree too
+        if found is None or [type(v) for v in found.values()] != [type(v) for v in a.values()]:
+            found = MappingProxyType({name: self._value(a[name], b.get(name)) for name in a})
+            self.attrs[key] = found
+        return found
+
+    def _value(self, a: Any, b: Any) -> Any:
+        if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+            return tuple([self._value(x, y) for x, y in zip(a, b, strict=True)])
+        if isinstance(a, bool) or not isinstance(a, int) or not isinstance(b, int):
+            return a if a == b else VARIES
+        return self.extent(a, b)
+
+    # -- ops -------------------------------------------------------------------------------------------------------
+
+    def build(self, meta: Mapping[str, Any]) -> Graph:
+        calls, others = self.first.calls, self.second.calls
+        if len(others) < len(calls):  # recorded without its optimizer
+            others = others + calls[len(others) :]
+        if [c.func for c in calls] != [c.func for c in others]:
+            different = next((i for i, (x, y) in enumerate(zip(calls, others)) if x.func is not y.func), len(calls) - 1)
+            raise Mismatch(f"op {different} is {calls[different].func} at batch {self.batch} and another at {self.batch + 1}")
+        saved = self._saved()
+        last: list[int] = []
+        first_op: list[int] = []
+        for index, (call, other) in enumerate(zip(calls, others, strict=True)):
+            first_op.append(len(self.ops))
+            forward = None if call.forward_seq is None else self.first.call_of_seq.get(call.forward_seq)
+            layer = call.layer
+            if forward is not None:
+                layer = layer or calls[forward].layer
+                forward = last[forward] if forward < index else None
+            if call.func.name() == "aten::convolution_backward":
+                self._split(call, other, layer, forward)
+            else:
+                self._add(call, other, layer, forward, saved.get(index, ()))
+            last.append(len(self.ops) - 1)
+        return Graph(
+            tuple(self.ops),
+            tuple(self.tensors),
+            self._storages(last),
+            {"batch": self.batch},
+            MappingProxyType(dict(meta)),
+        )
+
+    def _add(self, call: Call, other: Call, layer: str, forward: int | None, saved: tuple[int, ...]) -> None:
+        inputs = self.views(call.inputs, other.inputs)
+        outputs = self.views(call.outputs, other.outputs)
+        mutates = self.views(call.mutated, other.mutated)
+        if call.phase == "optimizer" and not layer:
+            layer = self._layer_of_parameter(call)
+        self.ops.append(
+            Op(
+                call.func.name(),
+                call.func.name().partition("::")[2].partition(".")[0],
+                call.phase,
+                layer,
+                inputs,
+                outputs,
+                mutates,
+                saved,
+                self.attributes(call.attrs, other.attrs),
+                forward,
+            )
+        )
+
+    def _split(self, call: Call, other: Call, layer: str, forward: int | None) -> None:
+        """Append a convolution's backward as separate grad-input, grad-weight and grad-bias ops."""
+        grad, x, weight = self.views(call.inputs, other.inputs)
+        operands = {"input": (grad, weight), "weight": (grad, x), "bias": (grad,)}
+        kept = [k for k in call.attrs if k not in ("output_mask", "bias_sizes")]
+        attrs = self.attributes({k: call.attrs[k] for k in kept}, {k: other.attrs[k] for k in kept})
+        name = call.func.name()
+        for part, wanted, a, b in zip(operands, call.attrs["output_mask"], call.outputs, other.outputs, strict=True):
+            if wanted and a is not None and b is not None:
+                out = self.tensor(a, b)
+                kind = f"convolution_grad_{part}"
+                self.ops.append(
+                    Op(name, kind, call.phase, layer, operands[part], (out,), attrs=attrs, forward=forward)
+                )
+
+    def _layer_of_parameter(self, call: Call) -> str:
+        """Return the layer whose parameter an optimizer op works on; none for an op over many."""
+        if len(call.inputs) > 4:
+            return ""
+        for view in call.inputs:
+            block = self.first.blocks[view[0]]
+            if block.role in ("parameter", "gradient", "optimizer-state"):
+                parameter = block.name if block.role == "parameter" else block.name.rpartition(".")[0]
+                return parameter.rpartition(".")[0]
+        return ""
+
+    def _saved(self) -> dict[int, tuple[int, ...]]:
+        """Return for each call the tensors that autograd saves for it."""
+        a, b = self.first.saved, self.second.saved
+        if len(a) != len(b):
+            raise Mismatch("autograd saves other tensors at another batch size")
+        saved: dict[int, tuple[int, ...]] = {}
+        for (seq, x), (_, y) in zip(a, b, strict=True):
+            call = self.first.call_of_seq.get(seq)
+            if call is not None:
+                number = self.tensor(x, y)
+                if number not in saved.get(call, ()):
+                    saved[call] = (*saved.get(call, ()), number)
+        return saved
+
+    def _storages(self, last: list[int]) -> tuple[Storage, ...]:
+        kept = {view[0] for _, view in self.first.saved}
+        blocks, others = self.first.blocks, self.second.blocks
+        product = {}  # the size of a storage that a tensor fills, from that tensor's shape
+        for tensor in self.tensors:
+            if tensor.storage not in product and tensor.offset == 0:
+                size: Extent = ITEM_BYTES[tensor.layout.dtype]
+                for extent in tensor.layout.shape:
+                    size = size * extent
+                product[tensor.storage] = size
+        made = self._makers()
+        storages = []
+        for number, block in enumerate(blocks):
+            other = others[number] if number < len(others) else block
+            size = self.extent(block.bytes, other.bytes)
+            full = product.get(number, size)
+            if full != size and _at(full, self.batch) == block.bytes and _at(full, self.batch + 1) == other.bytes:
+                size = full
+            role: Role = "saved" if block.role == "activation" and number in kept else block.role
+            born = -1 if block.born < 0 else made.get(number, last[min(block.born, len(last) - 1)])
+            died = None if block.died is None else last[block.died] if block.died >= 0 else -1
+            if died is not None and died < born:
+                died = born
+            storages.append(Storage(size, role, born, died, block.name))
+        return tuple(storages)
+
+    def _makers(self) -> dict[int, int]:
+        """Return the first op that returns a tensor in each storage (the parts of a split op make their own)."""
+        made: dict[int, int] = {}
+        for index, op in enumerate(self.ops):
+            for number in op.outputs:
+                made.setdefault(self.tensors[number].storage, index)
+        return made
+
+
+def _contiguous(shape: tuple[Any, ...]) -> tuple[Any, ...]:
+    stride: list[Any] = []
+    step: Any = 1
+    for extent in reversed(shape):
+        stride.append(step)
+        step = step * extent
+    return tuple(reversed(stride))
+
+
+def _at(extent: Extent, batch: int) -> int:
+    from simulator.extent import evaluate
+
+    return int(evaluate(extent, {"batch": batch}))

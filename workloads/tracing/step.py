@@ -1,0 +1,130 @@
+"""One training step, as a user's script runs it: real, or recorded on fake tensors."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from simulator.errors import TrainwattError
+from workloads.tracing.engine import restore_in_place_sums
+from workloads.tracing.recorder import Record, Recorder
+from workloads.workload import Workload
+
+
+@dataclass(frozen=True)
+class Step:
+    """A training step: zero_grad, then `accumulate` times (forward, loss, backward), then the optimizer.
+
+    The outputs and the loss live until backward is done, as local variables of a function do.
+    """
+
+    workload: Workload
+    optimizer: torch.optim.Optimizer
+    accumulate: int = 1
+    autocast: torch.dtype | None = None
+
+    def run(self, inputs: Any, targets: Any, mark: Callable[[str], None] = lambda phase: None) -> None:
+        """Run the step; `mark` is told each phase as it begins."""
+        self.optimizer.zero_grad()
+        self.backward(inputs, targets, mark)
+        mark("optimizer")
+        self.optimizer.step()
+
+    def backward(self, inputs: Any, targets: Any, mark: Callable[[str], None]) -> None:
+        """Run the step up to its gradients."""
+        precision = (
+            contextlib.nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
+        )
+        for _ in range(self.accumulate):
+            mark("forward")
+            with precision:
+                outputs = self.workload.forward(inputs)
+                mark("loss")
+                loss = self.workload.loss(outputs, targets)
+                if self.accumulate > 1:
+                    loss = loss / self.accumulate
+            mark("backward")
+            loss.backward()
+
+
+def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Record:
+    """Record `step` at a batch size, in the state it has from its second execution on.
+
+    Call it in `fake.faking()`. Gradients are None when the step begins, optimizer state exists. With
+    `with_optimizer=False` the record ends after backward. Raises `TrainwattError` naming module and op where the
+    step cannot run on fake tensors.
+    """
+    workload, optimizer = step.workload, step.optimizer
+    inputs, targets = workload.inputs(batch), workload.targets(batch)
+    recorder = Recorder({id(module): name for name, module in workload.model.named_modules()})
+    recorder.name_parameters(workload.model)
+    _hold(recorder, workload, inputs, targets)
+
+    def mark(phase: Any) -> None:
+        recorder.phase = phase
+
+    optimizer.zero_grad()
+    collecting = gc.isenabled()
+    gc.disable()  # a collection in the middle of a step would free cycles at a moment of its own choice
+    try:
+        with recorder:
+            step.backward(inputs, targets, mark)
+            for name, parameter in workload.model.named_parameters():
+                if parameter.grad is not None:
+                    recorder.label(parameter.grad, "gradient", f"{name}.grad")
+            if with_optimizer:
+                if not optimizer.state:
+                    with recorder.pause():
+                        optimizer.step()
+                _hold_state(recorder, step)
+                mark("optimizer")
+                optimizer.step()
+    except Exception as error:
+        raise _untraceable(error, recorder, step) from error
+    finally:
+        if collecting:
+            gc.enable()
+    record = recorder.record
+    recorder.stop()
+    restore_in_place_sums(record)
+    return record
+
+
+def _hold(recorder: Recorder, workload: Workload, inputs: Any, targets: Any) -> None:
+    """Declare what is in memory when the step begins; the optimizer's state follows when it is first needed."""
+    model = workload.model
+    for name, parameter in model.named_parameters():
+        recorder.hold(parameter, "parameter", name)
+    for name, buffer in model.named_buffers():
+        recorder.hold(buffer, "buffer", name)
+    for kind, tree in (("input", inputs), ("target", targets)):
+        for i, leaf in enumerate(tree_leaves(tree)):
+            if isinstance(leaf, torch.Tensor):
+                recorder.hold(leaf, "input", f"{kind}{i}")
+
+
+def _hold_state(recorder: Recorder, step: Step) -> None:
+    names = {id(p): name for name, p in step.workload.model.named_parameters()}
+    for parameter, state in step.optimizer.state.items():
+        for key, value in state.items():
+            if isinstance(value, torch.Tensor):
+                recorder.hold(value, "optimizer-state", f"{names.get(id(parameter), '')}.{key}")
+
+
+def _untraceable(error: Exception, recorder: Recorder, step: Step) -> TrainwattError:
+    """Say in one line in which module and at which op a step cannot be traced."""
+    network = step.workload.meta.get("network", type(step.workload.model).__name__)
+    where = "in the loss or outside any module"
+    if recorder.phase in ("backward", "optimizer"):
+        where = f"in {recorder.phase}"
+    elif recorder.layers:
+        where = f"in module {recorder.layers[-1] or '<root>'!r} ({recorder.classes[-1]})"
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    after = f" at or after op {recorder.current_op}" if recorder.current_op else ""
+    return TrainwattError(f"cannot trace {network}: {where}{after}: {reason}")
