@@ -195,7 +195,8 @@ def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str 
         ins = tuple([id(tensors[t].layout) for t in op.inputs])
         outs = tuple([id(tensors[t].layout) for t in op.outputs])
         extra = tuple([t for t in op.mutates if t not in op.outputs]) if op.mutates else ()
-        key = (op.kind, ins, outs, tuple([id(tensors[t].layout) for t in extra]), id(op.attrs))
+        again = _repeated(op.inputs) if len(set(op.inputs)) < len(op.inputs) else ()
+        key = (op.kind, ins, outs, tuple([id(tensors[t].layout) for t in extra]), id(op.attrs), again)
         row = keys.get(key)
         if row is None:
             row = keys[key] = len(rows)
@@ -204,7 +205,8 @@ def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str 
                 if unknown != "list":
                     where = f" in {op.layer}" if op.layer else ""
                     raise TrainwattError(
-                        f"no work rule for op {op.kind!r} ({op.name}{where}); add one to simulator/rules or pass '--unknown list'"
+                        f"no work rule for op {op.kind!r} ({op.name}{where}); "
+                        "add one to simulator/rules or pass '--unknown list'"
                     )
                 missing[op.kind] = None
                 rows.append(Row("elementwise", launches=0))
@@ -217,11 +219,24 @@ def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str 
                     outputs + tuple([operand(tensors[t].layout) for t in extra]),
                     evaluate_attrs(op.attrs, sizes),
                 )
-                rows.append(rule(call))
+                rows.append(_read_once(rule(call), call, again))
             dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
         row_of_op[i] = row
     points = () if batches is None else (len(batches),)
     return _columns(rows, dtypes, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
+
+
+def _repeated(tensors: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the positions at which a tensor is an operand again, as in x * x."""
+    return tuple([i for i, t in enumerate(tensors) if t in tensors[:i]])
+
+
+def _read_once(row: Row, call: Call, again: tuple[int, ...]) -> Row:
+    """Return `row` without the second read of an operand that an elementwise kernel is given twice."""
+    if row.kernel != "elementwise" or not again:
+        return row
+    twice = sum(call.inputs[i].touched_bytes for i in again)
+    return row._replace(read_bytes=row.read_bytes - twice)
 
 
 def _compute_dtype(graph: Graph, tensors: tuple[int, ...]) -> str:
@@ -231,7 +246,12 @@ def _compute_dtype(graph: Graph, tensors: tuple[int, ...]) -> str:
 
 
 def _columns(
-    rows: list[Row], dtypes: list[str], row_of_op: Ints, runs: list[float], points: tuple[int, ...], missing: tuple[str, ...]
+    rows: list[Row],
+    dtypes: list[str],
+    row_of_op: Ints,
+    runs: list[float],
+    points: tuple[int, ...],
+    missing: tuple[str, ...],
 ) -> Work:
     def column(values: list[Any]) -> Floats:
         if not points:

@@ -1,6 +1,6 @@
 """Work rules: for each kind of op, what one execution does.
 
-A rule is a function from a `Call` to a `Row`, registered with `@rule("kind", ...)` in any file of this folder.
+A rule is a function from a `Call` to a `Row`, registered with `@rule("kind", ...)` in any file here.
 """
 
 from __future__ import annotations
