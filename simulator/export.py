@@ -7,12 +7,12 @@ import networkx as nx
 from simulator.graph import Graph
 
 
-def to_networkx(graph: Graph) -> nx.DiGraph:
+def to_networkx(graph: Graph) -> nx.DiGraph[int]:
     """Return `graph` as a NetworkX digraph: a node per op (its number) with the op's fields as attributes, an edge
     from each op to those that read what it wrote (`tensors`: the tensors passed), and a `forward` edge (`kind`) from
     each forward op to the ops that differentiate it.
     """
-    result = nx.DiGraph(meta=dict(graph.meta), sizes=dict(graph.sizes))
+    result: nx.DiGraph[int] = nx.DiGraph(meta=dict(graph.meta), sizes=dict(graph.sizes))
     writer: dict[int, int] = {}
     for number, op in enumerate(graph.ops):
         result.add_node(

@@ -32,4 +32,6 @@ def write_atomic(path: str | os.PathLike[str], content: str | bytes) -> None:
         if temporary:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-        raise TrainwattError(f"cannot write {target} ({error.strerror}); give a path in a folder you can write") from None
+        raise TrainwattError(
+            f"cannot write {target} ({error.strerror}); give a path in a folder you can write"
+        ) from None

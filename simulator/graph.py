@@ -29,6 +29,12 @@ ROLES: tuple[Role, ...] = (
     "temporary",
 )
 
+ROOT_LAYER = "<root>"
+"""The layer of ops that the network's outermost module runs itself."""
+
+LOSS_LAYER = "<loss>"
+"""The layer of ops of the loss, outside any module."""
+
 ITEM_BYTES: Mapping[str, int] = MappingProxyType(
     {
         "float32": 4,
@@ -41,6 +47,12 @@ ITEM_BYTES: Mapping[str, int] = MappingProxyType(
         "int8": 1,
         "uint8": 1,
         "bool": 1,
+        "float8_e4m3fn": 1,
+        "float8_e5m2": 1,
+        "uint16": 2,
+        "uint32": 4,
+        "uint64": 8,
+        "complex32": 4,
         "complex64": 8,
         "complex128": 16,
     }
@@ -96,9 +108,9 @@ class Op:
 
     `name` is the ATen name (`aten::add_.Tensor`), `kind` what the work rules know it by (`add_`; the three parts
     of a convolution's backward have kinds of their own). `layer` is the module path whose forward made it, or
-    whose forward op it differentiates (`<loss>` in the loss). `outputs` are the tensors it returns, in-place ones
-    included; `mutates` the inputs it writes; `saved` the tensors autograd keeps from it for backward. `forward` is
-    the op that this one differentiates. `runs` is the expected number of executions per presented mini-batch.
+    whose forward op it differentiates (`<root>` for the outermost module, `<loss>` in the loss, empty for neither).
+    `outputs` are the tensors it returns, in-place ones included; `mutates` the inputs it writes; `saved` the tensors
+    autograd keeps from it for backward. `forward` is the op that this one differentiates. `runs` is the expected number of executions per presented mini-batch.
     """
 
     name: str
@@ -142,10 +154,12 @@ class Graph:
 
     def __post_init__(self) -> None:
         n_ops, n_tensors, n_storages = len(self.ops), len(self.tensors), len(self.storages)
+        used: set[int] = set()
+        for ids in ("inputs", "outputs", "mutates", "saved"):
+            used.update(*[getattr(op, ids) for op in self.ops])
+        if used and not 0 <= min(used) <= max(used) < n_tensors:
+            raise TrainwattError(f"an op names tensor {max(used)} or {min(used)}; there are {n_tensors}")
         for i, op in enumerate(self.ops):
-            for ids in (op.inputs, op.outputs):
-                if ids and (max(ids) >= n_tensors or min(ids) < 0):
-                    raise TrainwattError(f"op {i} ({op.name}) names tensor {max(ids)}; there are {n_tensors}")
             if op.forward is not None and not 0 <= op.forward < i:
                 raise TrainwattError(f"op {i} ({op.name}) differentiates op {op.forward}; that is no earlier op")
         for i, tensor in enumerate(self.tensors):
@@ -157,7 +171,7 @@ class Graph:
 
     @property
     def batch(self) -> int:
-        """The batch size that the graph is bound to (samples per optimizer step and micro-batch)."""
+        """The batch size that the graph is bound to: samples of one forward pass (of each, where they accumulate)."""
         return self.sizes["batch"]
 
     def rebatch(self, batch: int) -> Graph:
@@ -195,9 +209,7 @@ class Graph:
         return replace(
             self,
             ops=tuple(replace(op, attrs=evaluate_attrs(op.attrs, sizes)) for op in self.ops),
-            tensors=tuple(
-                Tensor(fixed(t.layout), t.storage, evaluate(t.offset, sizes)) for t in self.tensors
-            ),
+            tensors=tuple(Tensor(fixed(t.layout), t.storage, evaluate(t.offset, sizes)) for t in self.tensors),
             storages=tuple(replace(s, size_bytes=evaluate(s.size_bytes, sizes)) for s in self.storages),
             meta={**self.meta, "fixed_batch": "its numbers were evaluated"},
             other=None,

@@ -22,7 +22,19 @@ from simulator.graph import ITEM_BYTES, PHASES, ROLES, Graph, Layout, Op, Storag
 FORMAT = "trainwatt-graph"
 VERSION = 1
 
-_OP_COLUMNS = ("name", "kind", "phase", "layer", "inputs", "outputs", "mutates", "saved", "attrs", "forward", "runs")
+_OP_COLUMNS = (
+    "name",
+    "kind",
+    "phase",
+    "layer",
+    "inputs",
+    "outputs",
+    "mutates",
+    "saved",
+    "attrs",
+    "forward",
+    "runs",
+)
 _STORAGE_COLUMNS = ("size_bytes", "role", "born", "died", "name")
 _GZIP_MAGIC = b"\x1f\x8b"
 
@@ -57,7 +69,9 @@ def load(path: str | os.PathLike[str]) -> Graph:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TrainwattError(f"{path} is no graph file; 'trainwatt trace NETWORK -o FILE' writes one")
     if document.get("version") != VERSION:
-        raise TrainwattError(f"{path} has schema version {document.get('version')}; this is version {VERSION}, trace it again")
+        raise TrainwattError(
+            f"{path} has schema version {document.get('version')}; this is version {VERSION}, trace it again"
+        )
     try:
         return _graph(document)
     except (KeyError, TypeError, ValueError, IndexError) as error:
@@ -156,11 +170,7 @@ def _graph(form: Mapping[str, Any]) -> Graph:
         sizes=MappingProxyType({name: int(value) for name, value in form["sizes"].items()}),
         meta=MappingProxyType(dict(form["meta"])),
         smallest_batch=int(form["smallest_batch"]),
-        other=None
-        if other is None
-        else Untraceable(other["untraceable"])
-        if "untraceable" in other
-        else _graph(other),
+        other=None if other is None else Untraceable(other["untraceable"]) if "untraceable" in other else _graph(other),
     )
 
 

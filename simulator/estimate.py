@@ -1,0 +1,45 @@
+"""The cost of a training step on a device."""
+
+from __future__ import annotations
+
+from simulator.cost import HardwareModel
+from simulator.graph import Graph
+from simulator.memory import replay
+from simulator.report import Report
+from simulator.schedule import Schedule, sequential
+from simulator.work import work_of
+
+OURS = (
+    "peak memory is live tensors and kernel workspace; allocator rounding and fragmentation are not in it",
+    "the bytes of an op are those of the op on its own; nothing of it is found in a cache by the next one"
+    " unless the device model says so",
+    "loading and preparing the data are not part of the step",
+)
+"""What every estimate takes for granted."""
+
+
+def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", schedule: Schedule = sequential) -> Report:
+    """Return what one step of `graph` costs on `device`.
+
+        latency = sum over ops of runs(op) * latency(op), energy likewise; peak = `replay`, whatever the runs
+
+    An op without a work rule raises `TrainwattError`; with `unknown="list"` it counts nothing and the
+    assumptions name its kind.
+    """
+    work = work_of(graph, unknown=unknown)
+    cost = device.price(work)
+    assumptions = [*device.assumptions, *OURS]
+    if work.missing:
+        assumptions.insert(0, "counted as nothing, for want of a work rule: " + ", ".join(work.missing))
+    mode = device.card.get("mode")
+    return Report(
+        graph=graph,
+        device=device.name,
+        mode=str(mode) if mode else None,
+        work=work,
+        cost=cost,
+        timeline=schedule(cost.latency_s[work.row_of_op], work.runs),
+        memory=replay(graph, device.workspace_bytes(graph)),
+        memory_bytes=float(device.memory_bytes),
+        assumptions=tuple(assumptions),
+    )

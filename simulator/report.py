@@ -1,0 +1,344 @@
+"""What a step costs on a device: totals, splits, peak memory, savings, and all of it as JSON."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from simulator.cost import BOUNDS, Cost
+from simulator.graph import ITEM_BYTES, PHASES, Graph
+from simulator.memory import Memory, storage_bytes
+from simulator.schedule import Timeline
+from simulator.work import KERNELS, Floats, Ints, Work
+
+SCHEMA = "trainwatt-estimate"
+VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What adds up over ops: seconds, joules, operations and bytes of memory traffic.
+
+    Each op counts as often as it is expected to run. A MAC is counted as 2 FLOPs among `flops`.
+    """
+
+    latency_s: float = 0.0
+    energy_j: float = 0.0
+    macs: float = 0.0
+    flops: float = 0.0
+    read_bytes: float = 0.0
+    written_bytes: float = 0.0
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+    @property
+    def traffic_bytes(self) -> float:
+        """Bytes read and written."""
+        return self.read_bytes + self.written_bytes
+
+
+_QUANTITIES = tuple(f.name for f in fields(Totals))
+SAVED_QUANTITIES = ("latency_s", "energy_j", "macs", "flops", "traffic_bytes")
+"""The fields of `Totals` that savings are stated of."""
+
+
+@dataclass(frozen=True)
+class OpColumns:
+    """Per op, shape (ops,): what `Totals` adds up, what bounds it (codes into `BOUNDS`) and its kernel class
+    (codes into `KERNELS`). Everything is weighted with the op's expected runs.
+    """
+
+    latency_s: Floats
+    energy_j: Floats
+    macs: Floats
+    flops: Floats
+    read_bytes: Floats
+    written_bytes: Floats
+    bound: Ints
+    kernel: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A quantity before and after."""
+
+    baseline: float
+    result: float
+
+    @property
+    def saved(self) -> float:
+        """How much less it is, in the quantity's own unit."""
+        return self.baseline - self.result
+
+    @property
+    def saved_fraction(self) -> float | None:
+        """How much less it is, as a fraction of the baseline; None where the baseline is zero."""
+        return self.saved / self.baseline if self.baseline else None
+
+    @property
+    def ratio(self) -> float | None:
+        """The result as a multiple of the baseline; None where the baseline is zero."""
+        return self.result / self.baseline if self.baseline else None
+
+
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """What a technique changes: `total` and each phase by quantity (`SAVED_QUANTITIES`), and the peak."""
+
+    total: Mapping[str, Change]
+    phases: Mapping[str, Mapping[str, Change]]
+    peak_bytes: Change
+
+
+@dataclass(frozen=True)
+class Report:
+    """The cost of one training step of `graph` on the device called `device` in power mode `mode`.
+
+    `work` and `cost` are columns over rows (`Work.row_of_op`). `memory_bytes` is what a training process can
+    use on the device. `assumptions` are sentences on what the numbers take for granted. `baseline` is the
+    report that savings are stated against.
+    """
+
+    graph: Graph
+    device: str
+    mode: str | None
+    work: Work
+    cost: Cost
+    timeline: Timeline
+    memory: Memory
+    memory_bytes: float
+    assumptions: tuple[str, ...]
+    baseline: Report | None = None
+
+    @cached_property
+    def ops(self) -> OpColumns:
+        """The cost and work of each op."""
+        row, runs, work, cost = self.work.row_of_op, self.work.runs, self.work, self.cost
+        return OpColumns(
+            latency_s=cost.latency_s[row] * runs,
+            energy_j=cost.energy_j[row] * runs,
+            macs=work.macs[row] * runs,
+            flops=work.flops[row] * runs,
+            read_bytes=work.read_bytes[row] * runs,
+            written_bytes=work.written_bytes[row] * runs,
+            bound=cost.bound[row].astype(np.int64),
+            kernel=work.kernel[row],
+        )
+
+    @cached_property
+    def total(self) -> Totals:
+        """The whole step."""
+        return Totals(*(float(getattr(self.ops, name).sum()) for name in _QUANTITIES))
+
+    @cached_property
+    def phases(self) -> Mapping[str, Totals]:
+        """The step by phase, in the order of `PHASES`; phases without ops are absent."""
+        found = self.split([op.phase for op in self.graph.ops])
+        return {phase: found[phase] for phase in PHASES if phase in found}
+
+    @cached_property
+    def layers(self) -> Mapping[str, Totals]:
+        """The step by layer (all phases together), the slowest first."""
+        return _slowest_first(self.split([op.layer for op in self.graph.ops]))
+
+    @cached_property
+    def kinds(self) -> Mapping[str, Totals]:
+        """The step by kind of op, the slowest first."""
+        return _slowest_first(self.split([op.kind for op in self.graph.ops]))
+
+    @cached_property
+    def kernels(self) -> Mapping[str, Totals]:
+        """The step by kernel class, the slowest first."""
+        return _slowest_first(self.split([KERNELS[code] for code in self.ops.kernel.tolist()]))
+
+    @cached_property
+    def bounds(self) -> Mapping[str, float]:
+        """The share of the step's time in ops that each limit bounds; the shares add up to 1."""
+        time = np.bincount(self.ops.bound, weights=self.ops.latency_s, minlength=len(BOUNDS))
+        whole = time.sum()
+        return {name: float(t / whole) for name, t in zip(BOUNDS, time, strict=True) if t} if whole else {}
+
+    @cached_property
+    def layer_bounds(self) -> Mapping[str, str]:
+        """What bounds most of each layer's time."""
+        codes, names = _codes([op.layer for op in self.graph.ops])
+        cells = np.bincount(
+            codes * len(BOUNDS) + self.ops.bound,
+            weights=self.ops.latency_s,
+            minlength=len(names) * len(BOUNDS),
+        ).reshape(len(names), len(BOUNDS))
+        return {name: BOUNDS[int(row.argmax())] for name, row in zip(names, cells, strict=True)}
+
+    @property
+    def fits(self) -> bool:
+        """Whether the peak is within the device's memory."""
+        return self.memory.peak_bytes <= self.memory_bytes
+
+    @property
+    def spare_bytes(self) -> float:
+        """Memory left at the peak; negative by how much is lacking."""
+        return self.memory_bytes - self.memory.peak_bytes
+
+    @property
+    def network(self) -> str:
+        """The name of the network, empty where the graph has none."""
+        return str(self.graph.meta.get("network", ""))
+
+    @property
+    def technique(self) -> str | None:
+        """The techniques applied, in the syntax of the command."""
+        applied = self.graph.meta.get("applied")
+        return str(applied) if applied else None
+
+    @cached_property
+    def savings(self) -> Saving | None:
+        """What changed against the baseline; None without one."""
+        return saving(self.baseline, self) if self.baseline else None
+
+    def split(self, labels: Sequence[str]) -> dict[str, Totals]:
+        """Return totals by label, one label per op, in order of first appearance."""
+        codes, names = _codes(labels)
+        columns = [
+            np.bincount(codes, weights=getattr(self.ops, quantity), minlength=len(names)).tolist()
+            for quantity in _QUANTITIES
+        ]
+        return {name: Totals(*values) for name, *values in zip(names, *columns, strict=True)}
+
+
+def _codes(labels: Sequence[str]) -> tuple[Ints, list[str]]:
+    number: dict[str, int] = {}
+    codes = [number.setdefault(label, len(number)) for label in labels]
+    return np.array(codes, dtype=np.int64), list(number)
+
+
+def _slowest_first(parts: Mapping[str, Totals]) -> dict[str, Totals]:
+    return dict(sorted(parts.items(), key=lambda part: -part[1].latency_s))
+
+
+def saving(baseline: Report, report: Report) -> Saving:
+    """Return what `report` saves against `baseline`, in total, by phase (of either) and of the peak."""
+
+    def changes(before: Totals, after: Totals) -> dict[str, Change]:
+        return {name: Change(getattr(before, name), getattr(after, name)) for name in SAVED_QUANTITIES}
+
+    none = Totals()
+    return Saving(
+        total=changes(baseline.total, report.total),
+        phases={
+            phase: changes(baseline.phases.get(phase, none), report.phases.get(phase, none))
+            for phase in PHASES
+            if phase in baseline.phases or phase in report.phases
+        },
+        peak_bytes=Change(baseline.memory.peak_bytes, report.memory.peak_bytes),
+    )
+
+
+def parameters(graph: Graph) -> int:
+    """Return the number of parameters: elements of the storages that hold them."""
+    item: dict[int, int] = {}
+    for tensor in graph.tensors:
+        item.setdefault(tensor.storage, ITEM_BYTES[tensor.dtype])
+    sizes = storage_bytes(graph)
+    return sum(int(sizes[i]) // item.get(i, 4) for i, s in enumerate(graph.storages) if s.role == "parameter")
+
+
+def to_json(reports: Report | Iterable[Report]) -> dict[str, Any]:
+    """Return reports as one document of plain values, which docs/report-format.md describes.
+
+    A number that is not known (not finite) is None. `json.dumps(..., allow_nan=False)` writes the document.
+    """
+    listed = [reports] if isinstance(reports, Report) else list(reports)
+    return {"schema": SCHEMA, "version": VERSION, "results": [_result(report) for report in listed]}
+
+
+def _result(report: Report) -> dict[str, Any]:
+    graph, memory = report.graph, report.memory
+    layers = report.layers
+    result = {
+        "network": report.network,
+        "device": report.device,
+        "mode": report.mode,
+        "batch": graph.sizes.get("batch"),
+        "technique": report.technique,
+        "parameters": parameters(graph),
+        "step": {key: value for key, value in graph.meta.items() if key not in ("network", "applied")},
+        **_quantities(report.total),
+        "peak_bytes": memory.peak_bytes,
+        "phases": {phase: _quantities(t) for phase, t in report.phases.items()},
+        "layers": [{"layer": name, **_quantities(t), "bound": report.layer_bounds[name]} for name, t in layers.items()],
+        "kinds": [{"kind": name, **_quantities(t)} for name, t in report.kinds.items()],
+        "kernels": [{"kernel": name, **_quantities(t)} for name, t in report.kernels.items()],
+        "bounds": dict(report.bounds),
+        "memory": {
+            "peak_bytes": memory.peak_bytes,
+            "peak_op": _op(graph, memory.peak_op),
+            "persistent_bytes": memory.persistent_bytes,
+            "workspace_bytes": memory.workspace_bytes,
+            "by_role": dict(memory.by_role),
+            "holders": [
+                {
+                    "name": holder.name,
+                    "role": holder.role,
+                    "size_bytes": holder.size_bytes,
+                    "op": _op(graph, holder.op),
+                }
+                for holder in memory.holders
+            ],
+        },
+        "fits": report.fits,
+        "device_memory_bytes": report.memory_bytes,
+        "spare_bytes": report.spare_bytes,
+        "savings": _savings(report.savings) if report.savings else None,
+        "assumptions": list(report.assumptions),
+    }
+    return {key: plain(value) for key, value in result.items()}
+
+
+def _op(graph: Graph, index: int) -> dict[str, Any] | None:
+    if index < 0:
+        return None
+    op = graph.ops[index]
+    return {"index": index, "name": op.name, "layer": op.layer, "phase": op.phase}
+
+
+def _quantities(totals: Totals) -> dict[str, float]:
+    return {name: getattr(totals, name) for name in (*_QUANTITIES, "traffic_bytes")}
+
+
+def _savings(savings: Saving) -> dict[str, Any]:
+    def change(c: Change) -> dict[str, Any]:
+        return {
+            "baseline": c.baseline,
+            "result": c.result,
+            "saved": c.saved,
+            "saved_fraction": c.saved_fraction,
+        }
+
+    return {
+        **{name: change(c) for name, c in savings.total.items()},
+        "peak_bytes": change(savings.peak_bytes),
+        "phases": {
+            phase: {name: change(c) for name, c in changes.items()} for phase, changes in savings.phases.items()
+        },
+    }
+
+
+def plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it, with None for a number that is not finite."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
