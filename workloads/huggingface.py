@@ -46,7 +46,9 @@ def build(model_class: Any, arguments: Mapping[str, Any]) -> Any:
     return model_class(model_class.config_class(**given))
 
 
-def workload(model: Any, name: str, input_shape: tuple[int, ...] | None, loss: str | Callable[[Any, Any], Any]) -> Workload:
+def workload(
+    model: Any, name: str, input_shape: tuple[int, ...] | None, loss: str | Callable[[Any, Any], Any]
+) -> Workload:
     """Return how to train a Hugging Face model: inputs by its main input, labels by its head, its own loss.
 
     `input_shape` is (channels, height, width) for images and (tokens,) for text. Raises `TrainwattError` where
@@ -87,5 +89,9 @@ def workload(model: Any, name: str, input_shape: tuple[int, ...] | None, loss: s
         inputs,
         lambda batch: None,
         own_loss if loss == "cross-entropy" else loss_from(loss),
-        {"network": name, "input_shape": list(shape), "loss": "own" if loss == "cross-entropy" else str(loss)},
+        {
+            "network": name,
+            "input_shape": list(shape),
+            "loss": "own" if loss == "cross-entropy" else str(loss),
+        },
     )

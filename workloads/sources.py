@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import importlib
-import inspect
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -78,7 +77,13 @@ def _network(
         lambda batch: torch.empty((batch, *shape)),
         targets,
         loss_from(loss),
-        {"network": name, "input_shape": list(shape), "classes": count, "task": card.task, "loss": _loss_name(loss)},
+        {
+            "network": name,
+            "input_shape": list(shape),
+            "classes": count,
+            "task": card.task,
+            "loss": _loss_name(loss),
+        },
     )
 
 
@@ -89,7 +94,9 @@ def _user_model(model: Any, classes: int | None, arguments: Mapping[str, Any], m
     if isinstance(model, nn.Module):
         return _as_fake(model, mode), type(model).__name__
     if not isinstance(model, str):
-        raise TrainwattError(f"a model cannot be a {type(model).__name__}; give a name, 'package.module:callable' or a torch.nn.Module")
+        raise TrainwattError(
+            f"a model cannot be a {type(model).__name__}; give a name, 'package.module:callable' or a torch.nn.Module"
+        )
     function = import_callable(model)
     given = dict(arguments)
     if classes is not None:
@@ -162,8 +169,11 @@ def _image_workload(
 
     def targets(batch: int) -> torch.Tensor:
         """Make targets like the outputs: a class per position for logits (N, C, ...), values for anything else."""
-        with torch.no_grad():
-            outputs = main_output(model(torch.empty((max(batch, 2), *shape))))
+        try:
+            with torch.no_grad():
+                outputs = main_output(model(torch.empty((max(batch, 2), *shape))))
+        except Exception:  # the step itself will fail in the same place and say where
+            return torch.zeros(batch, dtype=torch.int64)
         if loss == "cross-entropy":
             return torch.zeros((batch, *outputs.shape[2:]), dtype=torch.int64)
         return torch.empty((batch, *outputs.shape[1:]))

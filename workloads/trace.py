@@ -15,7 +15,7 @@ from workloads.scope import freeze_batch_norm, set_scope
 from workloads.sources import workload_from
 from workloads.tracing.build import Mismatch, build_graph, same_numbers
 from workloads.tracing.fake import faking
-from workloads.tracing.step import Step, record_step
+from workloads.tracing.step import Step, record_step, without_collection
 
 PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Compute precisions; the 16-bit ones run under `torch.autocast`, with parameters in float32."""
@@ -91,6 +91,12 @@ def trace(
             "torch": torch.__version__,
             "trainwatt": importlib.metadata.version("trainwatt"),
         }
+        return trace_step(step, batch, meta)
+
+
+def trace_step(step: Step, batch: int, meta: dict[str, Any]) -> Graph:
+    """Record `step` (in `fake.faking()`) at the batch sizes that make its graph; see `trace`."""
+    with without_collection():
         return _trace(step, batch, meta)
 
 

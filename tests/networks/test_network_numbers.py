@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from workloads.catalog import build, cards
 
-TORCHVISION = (
-    "torchvision documentation, model weights: num_params, GFLOPS (which counts multiply-accumulates)"
-)
+TORCHVISION = "torchvision documentation, model weights: num_params, GFLOPS (which counts multiply-accumulates)"
 HE = "He et al. 2016 (arXiv 1512.03385), table 6"
 LI = "Li et al. 2017 (arXiv 1608.08710), table 1"
 
@@ -131,9 +129,7 @@ def test_multiply_accumulates_counted_layer_by_layer_are_those_on_the_card(
 
 
 @pytest.mark.parametrize(("name", "printed", "unit", "source"), PARAMETERS)
-def test_parameters_agree_with_the_published_number(
-    name: str, printed: str, unit: float, source: str
-) -> None:
+def test_parameters_agree_with_the_published_number(name: str, printed: str, unit: float, source: str) -> None:
     assert agrees(cards()[name].parameters / unit, printed), source
 
 

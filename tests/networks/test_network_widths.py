@@ -40,9 +40,7 @@ def test_a_full_table_of_the_default_widths_gives_the_default_network(name: str)
 @pytest.mark.parametrize("name", cards())
 def test_a_full_table_of_half_the_widths_gives_a_network_that_runs(name: str) -> None:
     logits = LOGITS.get(name) or HEADS.get(name.partition("-")[0])
-    table = {
-        path: width if path == logits else width // 2 for path, width in widths_of(on_meta(name)).items()
-    }
+    table = {path: width if path == logits else width // 2 for path, width in widths_of(on_meta(name)).items()}
     net = on_meta(name, table)
     assert widths_of(net) == table
     output = net(torch.empty(2, *cards()[name].input_shape, device="meta"))
@@ -125,9 +123,7 @@ def test_padded_shortcuts_may_grow_by_any_number_of_channels() -> None:
         ),
     ],
 )
-def test_a_table_that_does_not_fit_is_refused_in_one_line(
-    name: str, widths: dict[str, int], message: str
-) -> None:
+def test_a_table_that_does_not_fit_is_refused_in_one_line(name: str, widths: dict[str, int], message: str) -> None:
     pattern = re.escape(message).replace(re.escape("[1-4]"), "[1-4]")
     with pytest.raises(TrainwattError, match=pattern) as caught:
         on_meta(name, widths)

@@ -78,9 +78,7 @@ class MnasNet(nn.Module):
                 scope = widths.at(f"layers.{len(layers)}.{index}")
                 first = stride if index == 0 else 1
                 blocks.append(
-                    InvertedResidual(
-                        scope, source, channels, outputs, kernel=kernel, stride=first, expansion=expansion
-                    )
+                    InvertedResidual(scope, source, channels, outputs, kernel=kernel, stride=first, expansion=expansion)
                 )
                 source, channels = blocks[-1].output, outputs
             layers.append(nn.Sequential(*blocks))

@@ -77,9 +77,7 @@ class MobileNetV2(nn.Module):
             for index in range(count):
                 scope = widths.at(f"features.{len(layers)}")
                 first = stride if index == 0 else 1
-                layers.append(
-                    InvertedResidual(scope, source, channels, outputs, stride=first, expansion=expansion)
-                )
+                layers.append(InvertedResidual(scope, source, channels, outputs, stride=first, expansion=expansion))
                 source, channels = layers[-1].output, outputs
         last = widths.conv(f"features.{len(layers)}.0", source.out_channels, 1280, 1)
         self.features = nn.Sequential(*layers, activated(last))

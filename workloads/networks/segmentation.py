@@ -139,8 +139,7 @@ class UPerHead(nn.Module):
         )
         widths.added(self.top[0], *(unit[0] for unit in self.lateral))
         self.smooth = nn.ModuleList(
-            _unit(widths, f"smooth.{level}", _outputs(unit), channels, 3)
-            for level, unit in enumerate(self.lateral)
+            _unit(widths, f"smooth.{level}", _outputs(unit), channels, 3) for level, unit in enumerate(self.lateral)
         )
         joined = sum(_outputs(unit) for unit in (*self.smooth, self.top))
         self.fuse = _unit(widths, "fuse", joined, channels, 3)
@@ -207,9 +206,7 @@ def fcn(classes: int = 21, widths: Mapping[str, int] | None = None, depth: int =
     "Xie et al. 2021 (SegFormer), on ResNet-101 for 150 classes: 68.1 M parameters, 256.4 G MACs",
     depth=50,
 )
-def pspnet(
-    classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50
-) -> SegmentationNetwork:
+def pspnet(classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50) -> SegmentationNetwork:
     """Build PSPNet on ResNet of stride 8. Raises `TrainwattError` where `widths` do not fit."""
     table = Widths(f"pspnet-resnet{depth}", widths)
     backbone = Trunk(table.at("backbone"), depth, output_stride=8)
@@ -238,9 +235,7 @@ def pspnet(
     source="Chen et al. 2017; torchvision, with the auxiliary head: 42,004,074 parameters, 178.72 G MACs",
     depth=50,
 )
-def deeplabv3(
-    classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50
-) -> SegmentationNetwork:
+def deeplabv3(classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50) -> SegmentationNetwork:
     """Build DeepLabV3 on ResNet of stride 8. Raises `TrainwattError` where `widths` do not fit."""
     table = Widths(f"deeplabv3-resnet{depth}", widths)
     backbone = Trunk(table.at("backbone"), depth, output_stride=8)
@@ -270,9 +265,7 @@ def deeplabv3(
     "Liu et al. 2021 (Swin), on ResNet-101 for 150 classes: 86 M parameters, 1029 G MACs at 512x2048",
     depth=50,
 )
-def upernet(
-    classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50
-) -> SegmentationNetwork:
+def upernet(classes: int = 21, widths: Mapping[str, int] | None = None, depth: int = 50) -> SegmentationNetwork:
     """Build UPerNet on ResNet of stride 32. Raises `TrainwattError` where `widths` do not fit."""
     table = Widths(f"upernet-resnet{depth}", widths)
     backbone = Trunk(table.at("backbone"), depth)

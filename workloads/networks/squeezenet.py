@@ -89,9 +89,7 @@ class SqueezeNet(nn.Module):
     source="version 1.1 by Iandola et al. 2016; torchvision: 1,235,496 parameters, 0.35 G MACs",
     version="1.1",
 )
-def squeezenet(
-    classes: int = 1000, widths: Mapping[str, int] | None = None, version: str = "1.1"
-) -> SqueezeNet:
+def squeezenet(classes: int = 1000, widths: Mapping[str, int] | None = None, version: str = "1.1") -> SqueezeNet:
     """Build SqueezeNet for images (N, 3, 224, 224). Raises `TrainwattError` where `widths` do not fit."""
     table = Widths(f"squeezenet{version}", widths)
     return table.checked(SqueezeNet(table, version, classes))

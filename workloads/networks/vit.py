@@ -69,9 +69,7 @@ class VisionTransformer(nn.Module):
         proj = widths.conv("patch_embed.proj", 3, width, patch, patch, padding=0, bias=True)
         width = proj.out_channels
         if width % heads:
-            raise TrainwattError(
-                f"'patch_embed.proj' is {width} wide, not a multiple of the {heads} attention heads"
-            )
+            raise TrainwattError(f"'patch_embed.proj' is {width} wide, not a multiple of the {heads} attention heads")
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + (size // patch) ** 2, width))
         self.patch_embed = nn.Sequential()
@@ -94,9 +92,7 @@ class VisionTransformer(nn.Module):
     macs=1_253_683_200,
     source="Touvron et al. 2021 (DeiT-Ti): 5.7 M parameters; timm: 1.3 G MACs",
 )
-def vit_tiny(
-    classes: int = 1000, widths: Mapping[str, int] | None = None, size: int = 224
-) -> VisionTransformer:
+def vit_tiny(classes: int = 1000, widths: Mapping[str, int] | None = None, size: int = 224) -> VisionTransformer:
     """Build ViT-tiny for images (N, 3, size, size), `size` in pixels and a multiple of 16.
 
     Raises `TrainwattError` for another size and where `widths` do not fit.
@@ -104,6 +100,4 @@ def vit_tiny(
     if size < 16 or size % 16:
         raise TrainwattError(f"the image size of vit-tiny must be a multiple of 16 pixels, got {size}")
     table = Widths("vit-tiny", widths)
-    return table.checked(
-        VisionTransformer(table, size=size, patch=16, width=192, depth=12, heads=3, classes=classes)
-    )
+    return table.checked(VisionTransformer(table, size=size, patch=16, width=192, depth=12, heads=3, classes=classes))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from math import prod
 from types import MappingProxyType
 from typing import Any
 
 from simulator.errors import TrainwattError
-from simulator.extent import Extent, affine
+from simulator.extent import Extent, affine, evaluate
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Role, Storage, Tensor
 from workloads.tracing.recorder import Call, Record, View
 
@@ -101,24 +102,39 @@ class _Builder:
             raise Mismatch("an op has other operands at another batch size")
         return tuple([self.tensor(x, y) for x, y in zip(a, b, strict=True) if x is not None])
 
-    def attributes(self, a: dict[str, Any], b: dict[str, Any]) -> Mapping[str, Any]:
-        key = (tuple(a.items()), tuple(b.values()))
+    def attributes(self, call: Call, other: Call, without: tuple[str, ...] = ()) -> Mapping[str, Any]:
+        a = {k: v for k, v in call.attrs.items() if k not in without}
+        b = {k: v for k, v in other.attrs.items() if k not in without}
+        counts = {} if a == b else self._element_counts(call, other)
+        key = (tuple(a.items()), tuple(b.values()), tuple(counts))
         try:
             found = self.attrs.get(key)
         except TypeError:
             raise TrainwattError(f"an op has an argument that cannot be stored: {a}") from None
         # True == 1 == 1.0 as keys, so the types must agree too
         if found is None or [type(v) for v in found.values()] != [type(v) for v in a.values()]:
-            found = MappingProxyType({name: self._value(a[name], b.get(name)) for name in a})
+            found = MappingProxyType({name: self._value(a[name], b.get(name), counts) for name in a})
             self.attrs[key] = found
         return found
 
-    def _value(self, a: Any, b: Any) -> Any:
+    def _value(self, a: Any, b: Any, counts: Mapping[tuple[int, int], Extent]) -> Any:
         if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-            return tuple([self._value(x, y) for x, y in zip(a, b, strict=True)])
+            return tuple([self._value(x, y, counts) for x, y in zip(a, b, strict=True)])
         if isinstance(a, bool) or not isinstance(a, int) or not isinstance(b, int):
             return a if a == b else VARIES
-        return self.extent(a, b)
+        return counts.get((a, b)) or self.extent(a, b)
+
+    def _element_counts(self, call: Call, other: Call) -> dict[tuple[int, int], Extent]:
+        """Return the element counts of an op's tensors: a mean divides by one, which may be no line in the batch."""
+        views = [(x, y) for x, y in zip(call.inputs + call.outputs, other.inputs + other.outputs, strict=True)]
+        counts: dict[tuple[int, int], Extent] = {}
+        for x, y in views:
+            if x is not None and y is not None:
+                size: Extent = 1
+                for extent in self.layout(x, y).shape:
+                    size = size * extent
+                counts[prod(x[1]), prod(y[1])] = size
+        return counts
 
     # -- ops -------------------------------------------------------------------------------------------------------
 
@@ -127,8 +143,9 @@ class _Builder:
         if len(others) < len(calls):  # recorded without its optimizer
             others = others + calls[len(others) :]
         if [c.func for c in calls] != [c.func for c in others]:
-            different = next((i for i, (x, y) in enumerate(zip(calls, others)) if x.func is not y.func), len(calls) - 1)
-            raise Mismatch(f"op {different} is {calls[different].func} at batch {self.batch} and another at {self.batch + 1}")
+            at = next((i for i, (x, y) in enumerate(zip(calls, others, strict=False)) if x.func is not y.func), -1)
+            what = f"op {at} is {calls[at].func}" if at >= 0 else f"there are {len(calls)} ops"
+            raise Mismatch(f"{what} at batch {self.batch} and not at {self.batch + 1}")
         saved = self._saved()
         last: list[int] = []
         first_op: list[int] = []
@@ -168,7 +185,7 @@ class _Builder:
                 outputs,
                 mutates,
                 saved,
-                self.attributes(call.attrs, other.attrs),
+                self.attributes(call, other),
                 forward,
             )
         )
@@ -177,16 +194,13 @@ class _Builder:
         """Append a convolution's backward as separate grad-input, grad-weight and grad-bias ops."""
         grad, x, weight = self.views(call.inputs, other.inputs)
         operands = {"input": (grad, weight), "weight": (grad, x), "bias": (grad,)}
-        kept = [k for k in call.attrs if k not in ("output_mask", "bias_sizes")]
-        attrs = self.attributes({k: call.attrs[k] for k in kept}, {k: other.attrs[k] for k in kept})
+        attrs = self.attributes(call, other, without=("output_mask", "bias_sizes"))
         name = call.func.name()
         for part, wanted, a, b in zip(operands, call.attrs["output_mask"], call.outputs, other.outputs, strict=True):
             if wanted and a is not None and b is not None:
                 out = self.tensor(a, b)
                 kind = f"convolution_grad_{part}"
-                self.ops.append(
-                    Op(name, kind, call.phase, layer, operands[part], (out,), attrs=attrs, forward=forward)
-                )
+                self.ops.append(Op(name, kind, call.phase, layer, operands[part], (out,), attrs=attrs, forward=forward))
 
     def _layer_of_parameter(self, call: Call) -> str:
         """Return the layer whose parameter an optimizer op works on; none for an op over many."""
@@ -258,6 +272,4 @@ def _contiguous(shape: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _at(extent: Extent, batch: int) -> int:
-    from simulator.extent import evaluate
-
     return int(evaluate(extent, {"batch": batch}))

@@ -8,6 +8,7 @@ it take the eager path. Each holds only while a step is traced.
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -103,9 +104,22 @@ def _deepcopy(self: FakeTensor, memo: dict[int, Any]) -> Any:
 
 
 @contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch from logging a traceback for every op that fails on fake tensors; we say what failed."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+@contextlib.contextmanager
 def faking() -> Iterator[FakeTensorMode]:
     """Enter a fake tensor mode in which `.to()`, `copy.deepcopy` and foreach optimizers behave as in eager mode."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(_quiet())
         mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
         stack.enter_context(mock.patch.object(nn.Module, "_apply", _apply(nn.Module._apply)))
         stack.enter_context(mock.patch.object(FakeTensor, "__deepcopy__", _deepcopy, create=True))
@@ -114,7 +128,5 @@ def faking() -> Iterator[FakeTensorMode]:
         stack.callback(supported.remove, FakeTensor)
         transformers = sys.modules.get("transformers.utils.import_utils")
         if transformers is not None:  # it takes other attention-mask code where it sees a fake tensor
-            stack.enter_context(
-                mock.patch.object(transformers, "is_fake_tensor", lambda x: False, create=True)
-            )
+            stack.enter_context(mock.patch.object(transformers, "is_fake_tensor", lambda x: False, create=True))
         yield mode

@@ -19,7 +19,7 @@ from torch.nn.modules.module import register_module_forward_hook, register_modul
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from simulator.errors import TrainwattError
-from simulator.graph import Phase, Role
+from simulator.graph import LOSS_LAYER, ROOT_LAYER, Phase, Role
 from workloads.tracing import shapes
 from workloads.tracing.fake import dummy_value
 
@@ -29,9 +29,12 @@ _sequence_number = torch._C._autograd._get_sequence_nr
 View = tuple[int, tuple[int, ...], tuple[int, ...], int, torch.dtype]
 """A tensor as recorded: storage number, shape, stride, offset, dtype."""
 
-LOSS_LAYER = "<loss>"
 _SKIPPED_NAMESPACES = ("prim", "profiler")
 _DROPPED_ARGS = ("layout", "device", "pin_memory", "generator", "non_blocking")
+
+# Left out: autograd detaches every tensor it saves while hooks are set, and a constant is lifted differently in fake
+# mode. Neither costs anything.
+_FREE = (aten.detach.default, aten.lift_fresh.default)
 
 # Ops that write inputs which their schema does not declare as written (running mean and variance).
 _HIDDEN_WRITES = {
@@ -124,8 +127,7 @@ class Recorder(TorchDispatchMode):
         if known is not None and known[0]() is not None:
             block = blocks[known[1]]
             size = storage.nbytes()
-            if size > block.bytes:  # grown by resize_; its largest extent counts
-                block.bytes = size
+            block.bytes = max(block.bytes, size)  # resize_ may have grown it
             return known[1]
         number = len(blocks)
         blocks.append(Block(storage.nbytes(), role, name, len(self.record.calls)))
@@ -182,7 +184,7 @@ class Recorder(TorchDispatchMode):
             self.paused = False
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
-        self.layers.append(self._modules.get(id(module), type(module).__name__))
+        self.layers.append(self._modules.get(id(module), type(module).__name__) or ROOT_LAYER)
         self.classes.append(type(module).__name__)
 
     def _leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -208,8 +210,7 @@ class Recorder(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func.namespace in _SKIPPED_NAMESPACES or self.paused or func is aten.detach.default:
-            # autograd detaches every tensor it saves while hooks are set; a detach costs nothing anyway
+        if func.namespace in _SKIPPED_NAMESPACES or self.paused or func in _FREE:
             return func(*args, **kwargs)
         self.current_op = str(func)
         record = self.record
@@ -236,10 +237,10 @@ class Recorder(TorchDispatchMode):
             layer = LOSS_LAYER
 
         tensors = _tensors(args, kwargs)
-        inputs = [self._view(t) for t in tensors]
+        role: Role = "activation" if phase in ("forward", "loss") else "temporary"
+        inputs = [self._view(t, role) for t in tensors]
         known = len(record.blocks)
         out = self._execute(func, args, kwargs)
-        role: Role = "activation" if phase in ("forward", "loss") else "temporary"
         outputs = [None if t is None else self._view(t, role) for t in _results(out)]
         schema = self._schema(func)
         call = Call(
@@ -271,9 +272,7 @@ class Recorder(TorchDispatchMode):
             self.record.dummies[self.layers[-1] if self.layers else "<step>"] = None
             return dummy_value(args[0], building=False)
         except DynamicOutputShapeException:
-            raise TrainwattError(
-                "the shape of its result depends on values, which a trace does not have"
-            ) from None
+            raise TrainwattError("the shape of its result depends on values, which a trace does not have") from None
 
     def _schema(self, func: Any) -> _Schema:
         found = self._schemas.get(func)
@@ -282,11 +281,7 @@ class Recorder(TorchDispatchMode):
             found = self._schemas[func] = _Schema(
                 [a.name for a in arguments],
                 {a.name: a.default_value for a in arguments if a.has_default_value()},
-                [
-                    (i, a.name)
-                    for i, a in enumerate(arguments)
-                    if a.alias_info is not None and a.alias_info.is_write
-                ],
+                [(i, a.name) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write],
             )
         return found
 
@@ -335,9 +330,7 @@ def _attributes(schema: _Schema, args: Any, kwargs: Any) -> dict[str, Any]:
         if isinstance(value, list | tuple):
             if any(isinstance(v, torch.Tensor) for v in value):
                 continue
-            attrs[name] = tuple(
-                v if isinstance(v, int | float | bool) or v is None else str(v) for v in value
-            )
+            attrs[name] = tuple(v if isinstance(v, int | float | bool) or v is None else str(v) for v in value)
         elif value is None or isinstance(value, int | float | bool | str):
             attrs[name] = value
         else:

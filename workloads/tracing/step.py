@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,9 +38,7 @@ class Step:
 
     def backward(self, inputs: Any, targets: Any, mark: Callable[[str], None]) -> None:
         """Run the step up to its gradients."""
-        precision = (
-            contextlib.nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
-        )
+        precision = contextlib.nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
         for _ in range(self.accumulate):
             mark("forward")
             with precision:
@@ -51,6 +49,18 @@ class Step:
                     loss = loss / self.accumulate
             mark("backward")
             loss.backward()
+
+
+@contextlib.contextmanager
+def without_collection() -> Iterator[None]:
+    """Keep Python's cycle collector out: in the middle of a step it would free things at a moment of its own choice."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Record:
@@ -70,10 +80,8 @@ def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Recor
         recorder.phase = phase
 
     optimizer.zero_grad()
-    collecting = gc.isenabled()
-    gc.disable()  # a collection in the middle of a step would free cycles at a moment of its own choice
     try:
-        with recorder:
+        with without_collection(), recorder:
             step.backward(inputs, targets, mark)
             for name, parameter in workload.model.named_parameters():
                 if parameter.grad is not None:
@@ -87,9 +95,6 @@ def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Recor
                 optimizer.step()
     except Exception as error:
         raise _untraceable(error, recorder, step) from error
-    finally:
-        if collecting:
-            gc.enable()
     record = recorder.record
     recorder.stop()
     restore_in_place_sums(record)
@@ -124,7 +129,7 @@ def _untraceable(error: Exception, recorder: Recorder, step: Step) -> TrainwattE
     if recorder.phase in ("backward", "optimizer"):
         where = f"in {recorder.phase}"
     elif recorder.layers:
-        where = f"in module {recorder.layers[-1] or '<root>'!r} ({recorder.classes[-1]})"
+        where = f"in module {recorder.layers[-1]!r} ({recorder.classes[-1]})"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     after = f" at or after op {recorder.current_op}" if recorder.current_op else ""
     return TrainwattError(f"cannot trace {network}: {where}{after}: {reason}")
