@@ -110,7 +110,8 @@ class Op:
     of a convolution's backward have kinds of their own). `layer` is the module path whose forward made it, or
     whose forward op it differentiates (`<root>` for the outermost module, `<loss>` in the loss, empty for neither).
     `outputs` are the tensors it returns, in-place ones included; `mutates` the inputs it writes; `saved` the tensors
-    autograd keeps from it for backward. `forward` is the op that this one differentiates. `runs` is the expected number of executions per presented mini-batch.
+    autograd keeps from it for backward. `forward` is the op that this one differentiates. `runs` is the expected
+    number of executions per presented mini-batch.
     """
 
     name: str

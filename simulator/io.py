@@ -128,6 +128,8 @@ def _graph(form: Mapping[str, Any]) -> Graph:
     layouts = [_layout(*row) for row in form["layouts"]]
     attrs = [MappingProxyType({name: _attr(v) for name, v in row.items()}) for row in form["attrs"]]
     tensors, storages, ops = form["tensors"], form["storages"], form["ops"]
+    if form["sizes"]["batch"] < 1:
+        raise ValueError("a batch of no samples")
     if not set(ops["phase"]) <= set(PHASES) or not set(storages["role"]) <= set(ROLES):
         raise ValueError("a phase or role that does not exist")
     other = form["other"]
