@@ -230,7 +230,7 @@ def _json(reports: list[Report]) -> str:
 
 
 @cli.command(short_help="Record a training step and store its graph.")
-@click.argument("source", metavar="NETWORK|MODULE:CALLABLE", shell_complete=completion.networks)
+@click.argument("source", metavar="NETWORK|GRAPH|MODULE:CALLABLE", shell_complete=completion.networks)
 @click.option(
     "--output",
     "-o",
@@ -240,14 +240,15 @@ def _json(reports: list[Report]) -> str:
 )
 @tracing_options
 def trace(source: str, output: str, **tracing: Any) -> None:
-    """Record one training step and store it as a graph, which estimates need neither PyTorch nor time for."""
+    """Record one training step and store it as a graph, which estimates need neither PyTorch nor time for.
+
+    A stored graph is not recorded again, only bound to another --batch and stored under another name.
+    """
     from analysis.output import check_writable
 
     if output == "-":
         raise TrainwattError("cannot write a graph to standard output; give -o FILE")
     check_writable(output)
-    if is_graph_file(source):
-        raise TrainwattError(f"{source!r} is a stored graph; give a network or package.module:callable to trace")
     graph = graph_from(source, _trace_options(tracing))
     from simulator.io import save
 

@@ -142,7 +142,7 @@ def memory(report: Report) -> str:
     where = ""
     if held.peak_op >= 0:
         op = graph.ops[held.peak_op]
-        where = f", at op {held.peak_op} ({op.name}) of {layer_name(op.layer)} in {op.phase}"
+        where = f", at op {held.peak_op} ({op.kind}) of {layer_name(op.layer)} in {op.phase}"
     if report.fits:
         fit = f"fits, {show(report.spare_bytes, 'byte')} to spare"
     else:
@@ -163,7 +163,7 @@ def memory(report: Report) -> str:
 def _maker(holder: Holder) -> str:
     if holder.name:
         return holder.name
-    return f"made by op {holder.op} ({holder.op_name}) of {layer_name(holder.layer)}"
+    return f"made by op {holder.op} ({holder.op_kind}) of {layer_name(holder.layer)}"
 
 
 def savings(report: Report) -> str:

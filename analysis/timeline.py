@@ -94,7 +94,7 @@ def _slices(report: Report, merge: int) -> Iterator[dict[str, Any]]:
             "ph": "X",
             "pid": resource[first] + 1,
             "tid": track[op.phase],
-            "name": op.name if len(group) == 1 else f"{len(group)} ops from {op.name}",
+            "name": op.kind if len(group) == 1 else f"{len(group)} ops from {op.kind}",
             "cat": op.phase,
             "ts": start[first] * _US,
             "dur": (start[final] + duration[final] - start[first]) * _US,

@@ -28,7 +28,7 @@ class Holder:
     role: str
     size_bytes: int
     op: int
-    op_name: str
+    op_kind: str
     layer: str
 
 
@@ -177,7 +177,7 @@ def replay(graph: Graph, workspace_bytes: Ints | None = None) -> Memory:
 def _holder(graph: Graph, i: int, size: int) -> Holder:
     storage = graph.storages[i]
     op = graph.ops[storage.born] if storage.born >= 0 else None
-    return Holder(storage.name, storage.role, size, storage.born, op.name if op else "", op.layer if op else "")
+    return Holder(storage.name, storage.role, size, storage.born, op.kind if op else "", op.layer if op else "")
 
 
 def peaks(graph: Graph, batches: Sequence[int] | Ints) -> Ints:

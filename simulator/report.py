@@ -304,7 +304,7 @@ def _op(graph: Graph, index: int) -> dict[str, Any] | None:
     if index < 0:
         return None
     op = graph.ops[index]
-    return {"index": index, "name": op.name, "layer": op.layer, "phase": op.phase}
+    return {"index": index, "name": op.name, "kind": op.kind, "layer": op.layer, "phase": op.phase}
 
 
 def _quantities(totals: Totals) -> dict[str, float]:

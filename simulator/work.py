@@ -160,6 +160,32 @@ class Work:
         return weight @ column
 
 
+def stack(works: Sequence[Work]) -> Work:
+    """Return the work of several graphs in one table, to be priced in one call: rows and ops one after another.
+
+    All must be evaluated at equally many points. Raises `TrainwattError` where they are not, or there are none.
+    """
+    if not works:
+        raise TrainwattError("no work to stack; give at least one table")
+    if len({work.macs.shape[1:] for work in works}) != 1:
+        raise TrainwattError("work tables of different points; evaluate all at equally many batch sizes")
+    dtypes = tuple(dict.fromkeys(name for work in works for name in work.dtypes))
+    first_row = np.cumsum([0, *(len(work.kernel) for work in works[:-1])])
+    columns = ("kernel", "launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
+    return Work(
+        **{name: np.concatenate([getattr(work, name) for work in works]) for name in columns},
+        dtype=np.concatenate([_codes(work.dtypes, dtypes)[work.dtype] for work in works]),
+        dtypes=dtypes,
+        nest={name: np.concatenate([work.nest[name] for work in works]) for name in Nest._fields},
+        row_of_op=np.concatenate([work.row_of_op + row for work, row in zip(works, first_row, strict=True)]),
+        missing=tuple(dict.fromkeys(kind for work in works for kind in work.missing)),
+    )
+
+
+def _codes(names: tuple[str, ...], among: tuple[str, ...]) -> Ints:
+    return np.array([among.index(name) for name in names], dtype=np.int64)
+
+
 def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str = "stop") -> Work:
     """Return the work of every op of `graph`, at its own batch size or at each of `batches`.
 

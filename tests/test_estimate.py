@@ -141,6 +141,7 @@ def test_the_document_is_strict_json_with_its_schema(step: Graph, flat: Any) -> 
     assert first["memory"]["peak_op"] == {
         "index": 14,
         "name": "aten::threshold_backward",
+        "kind": "threshold_backward",
         "layer": "relu",
         "phase": "backward",
     }
