@@ -17,7 +17,7 @@ DEFAULT_BATCH = 32
 
 @dataclass(frozen=True)
 class TraceOptions:
-    """How to trace a step: the arguments of `workloads.trace.trace`, empty where the user gave none."""
+    """How to trace a step: the arguments of `workloads.tracer.trace`, empty where the user gave none."""
 
     batch: int | None = None
     classes: int | None = None
@@ -71,7 +71,7 @@ def graph_from(spec: str, options: TraceOptions) -> Graph:
     if ":" not in spec:
         check_network(spec)
     try:
-        from workloads.trace import trace
+        from workloads.tracer import trace
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

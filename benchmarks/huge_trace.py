@@ -9,7 +9,7 @@ import torch
 from harness import arguments, publish
 
 from simulator.memory import replay
-from workloads.trace import trace
+from workloads.tracer import trace
 
 LIMIT_BYTES = 2e9
 

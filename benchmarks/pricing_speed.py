@@ -19,7 +19,7 @@ from hwmodels.device import device
 from simulator.io import load, save
 from simulator.memory import replay
 from simulator.work import work_of
-from workloads.trace import trace
+from workloads.tracer import trace
 
 
 def main() -> None:

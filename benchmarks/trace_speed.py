@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
-from workloads.trace import trace_step
+from workloads.tracer import trace_step
 from workloads.tracing.fake import faking
 from workloads.tracing.step import Step
 from workloads.workload import Workload

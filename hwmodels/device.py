@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hwmodels.libraries.onednn import OneDnn
 from hwmodels.numbers import KINDS, Number, derived
 from hwmodels.roofline import EFFICIENCIES, Roofline, assumptions
 from simulator.cost import HardwareModel
@@ -17,11 +18,11 @@ from simulator.units import parse, show
 FOLDER = Path(__file__).parent / "devices"
 
 PROCESSORS = ("cpu", "gpu", "fpga")
-KERNEL_LIBRARIES = ("none",)
+KERNEL_LIBRARIES = ("none", "onednn")
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int8")
 
 _TEXTS = ("description", "processor", "unit", "kernel_library", "energy_scope", "default_mode")
-_TABLES = ("memory", "compute", "bandwidth", "efficiency", "launch", "power", "energy", "modes")
+_TABLES = ("memory", "compute", "bandwidth", "efficiency", "launch", "power", "energy", "modes", "kernels")
 _MAY_BE_ZERO = ("memory.system", "memory.runtime", "efficiency.half_channels", "launch.time", "power.active")
 _TRANSFERS_PER_CLOCK = 2
 """Every device here has DDR memory: two transfers in one clock of the memory bus."""
@@ -81,11 +82,13 @@ def _read(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
         raise TrainwattError(f"{path.name} cannot be read ({error.strerror}); give a readable file") from None
 
 
-def _fields(processor: str) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]:
+def _fields(processor: str, kernel_library: str) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]:
     """Return the numbers of every table of a device file: name to unit, and those that may be left out."""
     channels = "tile_channels" if processor == "fpga" else "half_channels"
     host = {"host_cores": "", "host_clock": "Hz"} if processor == "gpu" else {}
     optional = DTYPES[1:]
+    kernels: dict[str, tuple[dict[str, str], tuple[str, ...]]]
+    kernels = {"kernels": ({"vector_bits": ""}, ())} if kernel_library == "onednn" else {}
     return {
         "memory": ({"total": "byte", "system": "byte", "runtime": "byte"}, ()),
         "compute": (dict.fromkeys(DTYPES, "FLOP/cycle"), optional),
@@ -95,6 +98,7 @@ def _fields(processor: str) -> dict[str, tuple[dict[str, str], tuple[str, ...]]]
         "power": ({"static": "W", "active": "W"}, ()),
         "energy": ({**dict.fromkeys(DTYPES, "J/FLOP"), "traffic": "J/byte"}, optional),
         "modes": ({"units": "", "clock": "Hz", "memory_clock": "Hz", **host}, ()),
+        **kernels,
     }
 
 
@@ -111,8 +115,13 @@ def _check(data: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Number]]:
     for name, known in (("processor", PROCESSORS), ("kernel_library", KERNEL_LIBRARIES)):
         if texts[name] not in known:
             raise unknown(name, texts[name], known)
+    if texts["kernel_library"] == "onednn" and texts["processor"] != "cpu":
+        raise TrainwattError(f"kernel_library 'onednn' of a {texts['processor']}; it is that of an x86 cpu")
+    fields = _fields(texts["processor"], texts["kernel_library"])
+    if "kernels" in data and "kernels" not in fields:
+        raise TrainwattError(f"kernels of kernel_library {texts['kernel_library']!r}; leave out [kernels]")
     numbers: dict[str, Number] = {}
-    for table, (units, optional) in _fields(texts["processor"]).items():
+    for table, (units, optional) in fields.items():
         found = _table(data, table)
         if table != "modes":
             numbers.update(_numbers(found, table, units, optional))
@@ -177,7 +186,7 @@ def _number(entry: Any, path: str, unit: str) -> Number:
         raise TrainwattError(f"{path} {entry['value']!r}; it must be {'at least' if zero else 'above'} 0")
     if value > 1 and (path == "bandwidth.efficiency" or path.removeprefix("efficiency.") in EFFICIENCIES):
         raise TrainwattError(f"{path} {entry['value']!r}; no device is faster than its own peak, it is at most 1")
-    if path.endswith((".units", "_cores")) and value != math.floor(value):
+    if path.endswith((".units", "_cores", ".vector_bits")) and value != math.floor(value):
         raise TrainwattError(f"{path} {entry['value']!r}; it must be a whole number")
     return Number(value, unit, entry["kind"], entry["source"])
 
@@ -262,7 +271,7 @@ def _build(
     if same_energy:
         lines.append(f"{', '.join(same_energy)}: no energy of their own, taken to cost what float32 costs")
     lines.append("any other dtype runs at the rate and the energy of float32")
-    lines.extend(assumptions(processor, len(mode_names) > 1))
+    lines.extend(assumptions(processor, len(mode_names) > 1, texts["kernel_library"]))
 
     def entries(table: Mapping[str, Number]) -> dict[str, object]:
         return {key: number.entry for key, number in table.items()}
@@ -286,6 +295,7 @@ def _build(
         "memory": entries({**memory, "usable": usable}),
         "clocks": entries(here),
         "compute": entries(in_table("compute")),
+        "kernels": entries(in_table("kernels")),
     }
     return Roofline(
         name=name,
@@ -305,4 +315,7 @@ def _build(
         memory_bytes=usable.value,
         assumptions=tuple(lines),
         card=card,
+        kernels=OneDnn(int(of("kernels.vector_bits").value) // 8, int(units.value))
+        if texts["kernel_library"] == "onednn"
+        else None,
     )

@@ -24,6 +24,7 @@ from functools import cached_property
 
 import numpy as np
 
+from hwmodels.libraries.onednn import OneDnn
 from simulator.cost import BOUNDS, Cost
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
@@ -49,6 +50,7 @@ class Roofline:
     `efficiency` is by `EFFICIENCIES`, each in (0, 1]. A convolution of c input, k output channels (per group)
     fills u = c/(c+h) * k/(k+h) of the machine, h = `half_channels`, or, where `tile_channels` T is given,
     u = c/(T*ceil(c/T)) * k/(T*ceil(k/T)). `static_w` flows always, `active_w` on top while an op runs.
+    `kernels` is the kernel library; without one, kernels are taken to allocate nothing.
 
     Raises `TrainwattError` on construction where a number is impossible.
     """
@@ -70,6 +72,7 @@ class Roofline:
     memory_bytes: float
     assumptions: tuple[str, ...] = ()
     card: Mapping[str, object] = field(default_factory=dict, hash=False)
+    kernels: OneDnn | None = None
 
     def __post_init__(self) -> None:
         for table in (self.peak_flop_per_s, self.energy_j_per_flop):
@@ -145,14 +148,18 @@ class Roofline:
         return channels / (channels + self.half_channels)
 
     def workspace_bytes(self, graph: Graph) -> Ints:
-        """Return no workspace for any op, shape (ops,): kernels are taken to allocate nothing."""
-        return np.zeros(len(graph.ops), dtype=np.int64)
+        """Return what the kernels of each op allocate beside the graph's storages, in bytes, shape (ops,)."""
+        if self.kernels is None:
+            return np.zeros(len(graph.ops), dtype=np.int64)
+        return self.kernels.workspace_bytes(graph)
 
 
-def assumptions(processor: str, several_modes: bool) -> tuple[str, ...]:
+def assumptions(processor: str, several_modes: bool, kernel_library: str = "none") -> tuple[str, ...]:
     """Return what the roofline itself assumes of any device of that kind, in one line each."""
     lines: list[str | bool] = [
-        "kernel workspace is not counted",
+        "kernel workspace is not counted"
+        if kernel_library == "none"
+        else "kernel workspace is that of PyTorch 2.13 with oneDNN 3.12, one thread a core",
         "an op moves its compulsory traffic; caches keep nothing from op to op",
         "a view costs nothing of its own; its share of the framework's work is in the launch time",
         "arithmetic outside multiply-accumulates runs at half the peak rate",

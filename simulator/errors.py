@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 class TrainwattError(Exception):
@@ -19,7 +19,7 @@ def unknown(what: str, got: str, known: Iterable[str], see: str = "") -> Trainwa
     `see` says where all names are listed, for when none is close; by default `trainwatt list <what>s`.
     """
     names = sorted(known)
-    close = get_close_matches(got, names, n=3, cutoff=0.6) or [n for n in names if got and got.lower() in n.lower()][:3]
+    close = _closest(got, names) or [name for name in names if got and got.lower() in name.lower()][:3]
     if close:
         hint = "did you mean " + " or ".join(repr(name) for name in close) + "?"
     elif len(names) <= 12 and names:
@@ -27,3 +27,10 @@ def unknown(what: str, got: str, known: Iterable[str], see: str = "") -> Trainwa
     else:
         hint = see or f"see 'trainwatt list {what}s'"
     return TrainwattError(f"no {what} {got!r}; {hint}")
+
+
+def _closest(got: str, names: list[str]) -> list[str]:
+    """Return the names that are about as close to `got` as the closest, best first, at most three."""
+    close = get_close_matches(got, names, n=3, cutoff=0.6)
+    likeness = [SequenceMatcher(None, name, got).ratio() for name in close]
+    return [name for name, ratio in zip(close, likeness, strict=True) if ratio > likeness[0] - 0.05]

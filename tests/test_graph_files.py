@@ -19,7 +19,7 @@ from simulator.export import to_networkx
 from simulator.files import write_atomic
 from simulator.graph import Graph, Storage, Tensor
 from simulator.io import load, save
-from workloads.trace import trace
+from workloads.tracer import trace
 
 torch.set_num_threads(1)
 

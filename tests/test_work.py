@@ -10,7 +10,7 @@ from hwmodels.device import device
 from simulator.errors import TrainwattError
 from simulator.graph import Graph, Layout, Op, Storage, Tensor
 from simulator.work import Nest, stack, work_of
-from workloads.trace import trace
+from workloads.tracer import trace
 
 torch.set_num_threads(1)
 

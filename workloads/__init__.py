@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from workloads.trace import trace
+    from workloads.tracer import trace
     from workloads.workload import Workload
 
 __all__ = ["Workload", "trace"]
@@ -17,7 +17,7 @@ __all__ = ["Workload", "trace"]
 def __getattr__(name: str) -> Any:
     import importlib
 
-    homes = {"trace": "workloads.trace", "Workload": "workloads.workload"}
+    homes = {"trace": "workloads.tracer", "Workload": "workloads.workload"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(homes[name]), name)

@@ -32,7 +32,7 @@ def workload_from(
     channels_last: bool,
     mode: FakeTensorMode,
 ) -> Workload:
-    """Return what is to be trained, on fake tensors of `mode`; see `workloads.trace.trace` for the arguments.
+    """Return what is to be trained, on fake tensors of `mode`; see `workloads.tracer.trace` for the arguments.
 
     Raises `TrainwattError` for a name that is not there and a callable that does not return a model.
     """

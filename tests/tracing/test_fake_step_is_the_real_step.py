@@ -10,7 +10,7 @@ from workloads.catalog import build, cards
 from workloads.losses import LOSSES
 from workloads.optimizers import optimizer_from
 from workloads.scope import freeze_batch_norm, set_scope
-from workloads.trace import PRECISIONS, trace
+from workloads.tracer import PRECISIONS, trace
 from workloads.tracing.build import build_graph
 from workloads.tracing.step import Step, record_step
 from workloads.workload import Workload

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from simulator.errors import TrainwattError
-from workloads.trace import trace
+from workloads.tracer import trace
 
 pytest.importorskip("transformers", reason="transformers is not installed")
 torch.set_num_threads(1)

@@ -11,7 +11,7 @@ from simulator.errors import TrainwattError
 from simulator.graph import Graph, Untraceable
 from simulator.io import load, save
 from workloads.catalog import cards
-from workloads.trace import trace
+from workloads.tracer import trace
 
 torch.set_num_threads(1)
 

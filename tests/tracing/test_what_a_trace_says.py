@@ -14,7 +14,7 @@ from simulator.errors import TrainwattError
 from simulator.extent import evaluate
 from simulator.graph import Graph
 from workloads.catalog import build, cards
-from workloads.trace import trace
+from workloads.tracer import trace
 
 torch.set_num_threads(1)
 
