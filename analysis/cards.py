@@ -75,20 +75,20 @@ def _number(entry: Mapping[str, Any]) -> str:
 
 
 def card_text(card: Mapping[str, Any], indent: int = 0) -> str:
-    """Return a card as text: nested tables indented, a number with its source on one line."""
+    """Return a card as text: nested tables indented, a number with its source on one line, a sentence on its own."""
     lines = []
     for key, value in card.items():
         pad = "  " * indent
         if isinstance(value, Mapping) and {"value", "source"} <= set(value):
             lines.append(f"{pad}{key}: {_number(value)}")
+        elif value in ({}, (), []):
+            continue
         elif isinstance(value, Mapping):
             lines += [f"{pad}{key}:", card_text(value, indent + 1)]
-        elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            lines.append(f"{pad}{key}:")
-            for item in value:
-                lines.append(card_text(item, indent + 1) if isinstance(item, Mapping) else f"{pad}  {item}")
+        elif isinstance(value, list | tuple) and any(" " in str(item) for item in value):
+            lines += [f"{pad}{key}:", *(f"{pad}  - {item}" for item in value)]
         elif isinstance(value, list | tuple):
             lines.append(f"{pad}{key}: " + ", ".join(map(str, value)))
         else:
-            lines.append(f"{pad}{key}: {value}")
+            lines.append(f"{pad}{key}: " + (f"{value:,}" if isinstance(value, int) else str(value)))
     return "\n".join(line for line in lines if line)
