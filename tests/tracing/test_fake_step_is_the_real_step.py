@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from workloads.catalog import build, cards
 from workloads.losses import LOSSES
@@ -128,6 +129,37 @@ def test_the_recorded_ops_are_the_ones_an_uninstrumented_run_launches() -> None:
     assert counted["convolution_grad_weight"] == launched["aten::convolution_backward"]
     in_place = counted["add_"] + counted["mul_"]
     assert in_place == launched["aten::add_"] + launched["aten::mul_"]
+
+
+class _Checkpointed(nn.Module):
+    def __init__(self, reentrant: bool) -> None:
+        super().__init__()
+        self.reentrant = reentrant
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.block = nn.Sequential(nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Dropout(0.5), nn.Conv2d(8, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = checkpoint(self.block, self.stem(x), use_reentrant=self.reentrant)
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_checkpointed_block_is_recomputed_in_backward_under_its_own_layers(reentrant: bool) -> None:
+    model = _Checkpointed(reentrant)
+    workload = Workload(
+        model, lambda n: torch.randn(n, 3, 12, 12), lambda n: torch.zeros(n, dtype=torch.int64), LOSSES["cross-entropy"]
+    )
+    fake = trace(workload, batch=2).concrete()
+    record = record_step(Step(workload, optimizer_from("sgd{momentum=0.9}", False)(model.parameters())), 2)
+    real = build_graph(record, record, 2, {})
+    assert fake.ops == real.ops
+    assert fake.storages == real.storages
+    recomputed = [op.layer for op in fake.ops if op.phase == "backward" and op.kind == "convolution"]
+    assert recomputed == ["block.0", "block.3"]
+    for op in fake.ops:
+        if op.kind == "convolution_grad_weight" and fake.storages[fake.tensors[op.outputs[0]].storage].name:
+            assert fake.storages[fake.tensors[op.outputs[0]].storage].name == f"{op.layer}.weight.grad"
 
 
 class _Tied(nn.Module):

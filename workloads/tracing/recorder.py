@@ -7,6 +7,7 @@ that govern eager PyTorch let it go.
 from __future__ import annotations
 
 import contextlib
+import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -97,8 +98,7 @@ class Recorder(TorchDispatchMode):
     """Records the ATen calls made inside its context into `record`.
 
     The driver sets `phase`; module paths come from forward hooks; backward calls are matched to the forward call
-    that made their autograd node by its sequence number. Where the step raises, `layers`, `classes` and `current_op`
-    say where.
+    that made their autograd node by its sequence number. Where the step raises, `raised_in` and `current_op` say where.
     """
 
     def __init__(self, modules: dict[int, str]) -> None:
@@ -106,7 +106,8 @@ class Recorder(TorchDispatchMode):
         self.record = Record()
         self.phase: Phase = "forward"
         self.layers: list[str] = []
-        self.classes: list[str] = []
+        self._raised_in = ""
+        self._last_error = 0
         self.current_op = ""
         self.paused = False
         self._modules = modules
@@ -155,6 +156,10 @@ class Recorder(TorchDispatchMode):
         if block.role in ("activation", "temporary"):
             block.role, block.name = role, name
 
+    def raised_in(self, error: Exception) -> str:
+        """Return the innermost module that raised `error`, empty where none did."""
+        return self._raised_in if id(error) == self._last_error else ""
+
     def stop(self) -> None:
         """Forget the storages still alive: what is freed from now on is no part of the step."""
         self._alive.clear()
@@ -164,7 +169,7 @@ class Recorder(TorchDispatchMode):
     def __enter__(self) -> Any:
         self._exit = contextlib.ExitStack()
         self._exit.callback(register_module_forward_pre_hook(self._enter_module).remove)
-        self._exit.callback(register_module_forward_hook(self._leave_module).remove)
+        self._exit.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
         self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t))
         self._last_seq = _sequence_number()
         return super().__enter__()
@@ -185,12 +190,15 @@ class Recorder(TorchDispatchMode):
 
     def _enter_module(self, module: nn.Module, args: Any) -> None:
         self.layers.append(self._modules.get(id(module), type(module).__name__) or ROOT_LAYER)
-        self.classes.append(type(module).__name__)
 
     def _leave_module(self, module: nn.Module, args: Any, output: Any) -> None:
-        # Not called where the module raises: the stack then says where the exception came from.
-        self.layers.pop()
-        self.classes.pop()
+        # Called too where the module raises, as checkpointing does to end a recomputation early. The innermost module
+        # comes first. Holding the exception itself would hold its frames, and with them tensors.
+        error = sys.exc_info()[1]
+        layer, name = self.layers.pop(), type(module).__name__
+        if error is not None and id(error) != self._last_error:
+            self._last_error = id(error)
+            self._raised_in = f"module {layer!r} ({name})"
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.paused:

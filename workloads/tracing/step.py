@@ -125,11 +125,7 @@ def _hold_state(recorder: Recorder, step: Step) -> None:
 def _untraceable(error: Exception, recorder: Recorder, step: Step) -> TrainwattError:
     """Say in one line in which module and at which op a step cannot be traced."""
     network = step.workload.meta.get("network", type(step.workload.model).__name__)
-    where = "in the loss or outside any module"
-    if recorder.phase in ("backward", "optimizer"):
-        where = f"in {recorder.phase}"
-    elif recorder.layers:
-        where = f"in module {recorder.layers[-1]!r} ({recorder.classes[-1]})"
+    where = f"in {recorder.raised_in(error) or recorder.phase}"
     reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     after = f" at or after op {recorder.current_op}" if recorder.current_op else ""
     return TrainwattError(f"cannot trace {network}: {where}{after}: {reason}")
