@@ -13,7 +13,7 @@ import click
 
 from analysis import completion
 from analysis.group import OneOf, PoliteGroup
-from analysis.source import TraceOptions, graph_from, is_graph_file, parse_arguments, parse_shape
+from analysis.source import TraceOptions, graph_from, is_graph_file, parse_arguments, parse_shape, read_widths
 from simulator.errors import TrainwattError, unknown
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ def tracing_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--channels-last", is_flag=True, help="Channels-last memory format."),
         click.option("--foreach", is_flag=True, help="Multi-tensor optimizer, PyTorch's default on CUDA."),
         click.option("--classes", metavar="N", type=click.IntRange(min=1), help="Classes (default: the network's)."),
+        click.option("--widths", metavar="FILE", help='JSON of output channels by convolution: {"conv1": 32}.'),
         click.option("--input-shape", metavar="C,H,W", help="Shape of one sample (default: the network's)."),
         click.option("--arg", "arguments", metavar="KEY=VALUE", multiple=True, help="Argument of the model."),
     )
@@ -87,11 +88,12 @@ def tracing_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _trace_options(given: Mapping[str, Any]) -> TraceOptions:
-    shape = given["input_shape"]
+    shape, widths = given["input_shape"], given["widths"]
     return TraceOptions(
         **{
             **given,
             "input_shape": None if shape is None else parse_shape(shape),
+            "widths": None if widths is None else read_widths(widths),
             "arguments": parse_arguments(given["arguments"]),
         }
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from simulator.graph import Graph
 
 GRAPH_SUFFIXES = (".graph", ".json")
 DEFAULT_BATCH = 32
+WIDTHS_FORM = '{"layer1.0.conv1": 32}'
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class TraceOptions:
     batch: int | None = None
     classes: int | None = None
     input_shape: tuple[int, ...] | None = None
+    widths: Mapping[str, int] | None = None
     arguments: Mapping[str, Any] = field(default_factory=dict)
     loss: str | None = None
     optimizer: str | None = None
@@ -97,6 +100,19 @@ def parse_shape(text: str) -> tuple[int, ...]:
     if not all(p.strip().isdigit() and int(p) > 0 for p in pieces):
         raise TrainwattError(f"input shape {text!r}; write for example 3,224,224")
     return tuple(int(p) for p in pieces)
+
+
+def read_widths(path: str) -> dict[str, int]:
+    """Read a table of output channels by convolution from a JSON file: `{"layer1.0.conv1": 32, ...}`."""
+    try:
+        table = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainwattError(f"cannot read widths {path!r} ({error.strerror}); give a JSON file") from None
+    except ValueError as error:
+        raise TrainwattError(f"widths {path!r} are no JSON ({error}); write {WIDTHS_FORM}") from None
+    if not isinstance(table, dict) or not all(type(width) is int for width in table.values()):
+        raise TrainwattError(f"widths {path!r} are no table of whole numbers; write {WIDTHS_FORM}")
+    return table
 
 
 def parse_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -81,6 +81,28 @@ def shell(*args: str, **options: Any) -> subprocess.CompletedProcess[str]:
 # Estimates
 
 
+def test_trace_binds_a_stored_graph_to_another_batch(stored: str, tmp_path: Path) -> None:
+    again = tmp_path / "again.json"
+    ok("trace", stored, "--batch", "7", "-o", str(again))
+    assert load(again) == load(stored).rebatch(7)
+
+
+def test_a_table_of_widths_prunes_a_network_and_a_wrong_one_is_refused(tmp_path: Path) -> None:
+    table = tmp_path / "widths.json"
+    table.write_text('{"features.0": 3}')
+    done = run("estimate", "lenet5", "-d", "jetson-nano", "--widths", str(table), "--json", "-")
+    # the first convolution, 1 -> 6 channels of 5x5 with bias, loses half of its filters, the next one 3 of 6 inputs
+    assert json.loads(done.stdout)["results"][0]["parameters"] == 61_706 - 3 * 26 - 16 * 3 * 25
+    table.write_text('{"features.99": 3}')
+    assert (
+        "no convolution 'features.99'" in run("estimate", "lenet5", "-d", "jetson-nano", "--widths", str(table)).stderr
+    )
+    table.write_text('{"features.0": "many"}')
+    assert "no table of whole numbers" in run("trace", "lenet5", "-o", "x.graph", "--widths", str(table)).stderr
+    table.write_text("{")
+    assert "are no JSON" in run("estimate", "lenet5", "-d", "jetson-nano", "--widths", str(table)).stderr
+
+
 def test_the_table_shows_the_step_its_cost_its_peak_and_whether_it_fits(bench: None, stored: str) -> None:
     text = ok("estimate", stored, "--device", "flat")
     for line in (
