@@ -97,8 +97,8 @@ def test_a_direct_convolution_holds_blocked_copies_of_its_operands_and_of_its_re
     # while computing x + w + y, before the plain y exists: x + w beside it; at the end the blocked y
     assert forward == max(16384 + 18432, 32768) == 34816
     assert grad_input == max(32768 + 18432, 16384)
-    assert grad_weight == max(32768 + 16384, 18432)
-    assert grad_bias == 18432  # only the blocked weight gradient is left
+    assert grad_weight == max(32768 + 16384, 18432) + 128  # and a buffer for the gradient of 32 biases
+    assert grad_bias == 18432 + 128  # the blocked weight gradient and that buffer are left
 
 
 def test_half_precision_halves_the_blocked_copies() -> None:
@@ -114,9 +114,9 @@ def test_channels_are_padded_to_a_vector() -> None:
 
 
 def test_a_single_small_image_takes_pytorchs_own_kernel_which_unfolds_it() -> None:
-    # im2col: 4 bytes * 8 channels * 9 taps * 64 positions = 18432, in forward and weight gradient
+    # im2col: 4 bytes * 8 channels * 9 taps * 64 positions = 18432, in forward and weight gradient (and 8 biases)
     step = convolve((1, 8, 8, 8), (8, 8, 3, 3), (1, 8, 8, 8), padding=(1, 1))
-    assert step.workspace() == [18432, 0, 18432, 18432]
+    assert step.workspace() == [18432, 0, 18432 + 32, 18432]
 
 
 def test_a_pointwise_convolution_of_a_small_batch_needs_nothing_on_one_thread_and_blocked_copies_on_two() -> None:
@@ -129,7 +129,7 @@ def test_a_pointwise_convolution_of_a_small_batch_needs_nothing_on_one_thread_an
 def test_a_depthwise_convolution_copies_images_and_weights() -> None:
     # x = y = 4*2*32*64 = 16384, w = 4*32*9 = 1152
     step = convolve((2, 32, 8, 8), (32, 1, 3, 3), (2, 32, 8, 8), groups=32, padding=(1, 1))
-    assert step.workspace() == [16384 + 1152, 16384 + 1152, 2 * 16384, 1152]
+    assert step.workspace() == [16384 + 1152, 16384 + 1152, 2 * 16384 + 128, 1152 + 128]
 
 
 def test_a_grouped_convolution_copies_images_and_weights() -> None:
@@ -172,15 +172,22 @@ def test_a_weight_gradient_of_more_than_two_gib_an_operand_takes_less_workspace(
 
 
 def test_a_bias_gradient_alone_computes_the_weight_gradient_too() -> None:
-    # dy + x + dw while computing, less the 128 bytes of the bias gradient that the graph counts from the start
+    # dy + x + dw
     step = convolve(**DIRECT, parts=("bias",))
-    assert step.workspace()[1] == 32768 + 16384 + 18432 - 4 * 32
+    assert step.workspace()[1] == 32768 + 16384 + 18432
 
 
 def test_channels_last_images_are_used_in_place_and_weights_are_repacked() -> None:
     # w + two pages + 24 bytes
     step = convolve(**DIRECT, layout=channels_last, parts=())
     assert step.workspace() == [18432 + 2 * 4096 + 24]
+
+
+def test_a_depthwise_filter_larger_than_a_channels_last_image_sums_into_whole_blocks_of_each_group() -> None:
+    # 16 x 16 floats for each of 960 groups and 9 taps, and a plain copy of w = 4*960*9 = 34560: measured to the byte
+    x = (4, 960, 2, 2)
+    step = convolve(x, (960, 1, 3, 3), x, groups=960, padding=(1, 1), layout=channels_last, parts=("weight",))
+    assert step.workspace()[1] == 4 * 960 * 9 * 256 + 34560 == 8847360 + 34560
 
 
 def test_an_operand_in_another_layout_is_copied_for_the_whole_op() -> None:

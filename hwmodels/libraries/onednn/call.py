@@ -1,0 +1,45 @@
+"""An op as these rules see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from simulator.work import Operand
+
+
+@dataclass(frozen=True)
+class Call:
+    """An op with its operands at the graph's sizes. Several graph ops may be parts of one PyTorch op.
+
+    `forward` are the operands of the op that it differentiates (none where that is not known). Of the parts of a
+    convolution's backward, `with_weight` and `with_bias` tell whether those of weight and bias belong to the same op.
+    """
+
+    kind: str
+    inputs: tuple[Operand, ...]
+    outputs: tuple[Operand, ...]
+    attrs: Mapping[str, Any]
+    forward: tuple[Operand, ...] = ()
+    with_weight: bool = False
+    with_bias: bool = False
+
+
+def is_contiguous(operand: Operand, order: Sequence[int] | None = None) -> bool:
+    """Tell whether the elements lie densely with dimensions in `order`, slowest first; those of size 1 do not count."""
+    expected = 1
+    for dim in reversed(order or range(len(operand.shape))):
+        if operand.shape[dim] != 1:
+            if operand.stride[dim] != expected:
+                return False
+            expected *= operand.shape[dim]
+    return True
+
+
+def is_channels_last(operand: Operand) -> bool:
+    """Tell whether the channels of an image lie next to each other, in a way that shows in its strides."""
+    if len(operand.shape) != 4:
+        return False
+    channels, rows, columns = operand.shape[1:]
+    return bool(operand.stride[1] == 1 and channels > 1 and rows * columns > 1)
