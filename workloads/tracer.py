@@ -105,7 +105,7 @@ def _trace(step: Step, batch: int, meta: dict[str, Any]) -> Graph:
     first = record_step(step, base)
     if first.dummies:
         meta["values_assumed_in"] = list(first.dummies)
-    second = record_step(step, base + 1, with_optimizer=False)
+    second = record_step(step, base + 1, in_full=False)
     try:
         graph = build_graph(first, second, base, meta)
     except Mismatch as mismatch:
@@ -118,7 +118,7 @@ def _with_single(graph: Graph, step: Step, meta: Mapping[str, Any]) -> Graph:
     """Return `graph` with what happens at batch 1, where that is not the same graph."""
     other: Graph | Untraceable
     try:
-        single = record_step(step, 1, with_optimizer=False)
+        single = record_step(step, 1, in_full=False)
         if same_numbers(graph, single, 1):
             return graph
         single = record_step(step, 1)

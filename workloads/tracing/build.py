@@ -29,7 +29,7 @@ class Mismatch(Exception):
 def build_graph(first: Record, second: Record, batch: int, meta: Mapping[str, Any]) -> Graph:
     """Return the graph of a step recorded at `batch` and, in `second`, at `batch + 1`.
 
-    The second record may end after backward: what the optimizer does is taken not to depend on the batch.
+    The second record need not be in full: what the optimizer does is taken not to depend on the batch.
     Pass the same record twice for a graph without a batch dimension. Raises `Mismatch` where the two differ in more
     than numbers.
     """
@@ -37,7 +37,7 @@ def build_graph(first: Record, second: Record, batch: int, meta: Mapping[str, An
 
 
 def same_numbers(graph: Graph, record: Record, batch: int) -> bool:
-    """Tell whether `graph`, bound to `batch`, is what `record` shows of that batch size."""
+    """Tell whether `graph`, bound to `batch`, is what `record` (not in full) shows of that batch size."""
     try:
         recorded = build_graph(record, record, batch, {})
     except Mismatch:
@@ -45,17 +45,23 @@ def same_numbers(graph: Graph, record: Record, batch: int) -> bool:
     bound = Graph(graph.ops, graph.tensors, graph.storages, {**graph.sizes, "batch": batch}).concrete()
     n = len(recorded.ops)
     return (
-        bound.ops[:n] == recorded.ops
+        all(map(_same_op, bound.ops, recorded.ops))
         and bound.tensors[: len(recorded.tensors)] == recorded.tensors
         and [_lifetime(s, n) for s in bound.storages[: len(recorded.storages)]]
         == [_lifetime(s, n) for s in recorded.storages]
     )
 
 
+def _same_op(a: Op, b: Op) -> bool:
+    return (a.name, a.kind, a.layer, a.inputs, a.outputs, a.mutates, a.forward, a.attrs) == (
+        (b.name, b.kind, b.layer, b.inputs, b.outputs, b.mutates, b.forward, b.attrs)
+    )
+
+
 def _lifetime(storage: Storage, ops: int) -> tuple[Any, ...]:
     """Return what the first `ops` ops show of a storage."""
     died = storage.died if storage.died is not None and storage.died < ops else None
-    return storage.size_bytes, storage.role, storage.born, died
+    return storage.size_bytes, storage.born, died
 
 
 class _Builder:
@@ -63,6 +69,7 @@ class _Builder:
         self.first, self.second, self.batch = first, second, batch
         self.tensors: list[Tensor] = []
         self.numbers: dict[Any, int] = {}
+        self.seen: dict[View, int] = {}
         self.layouts: dict[Any, Layout] = {}
         self.attrs: dict[Any, Mapping[str, Any]] = {}
         self.ops: list[Op] = []
@@ -93,7 +100,7 @@ class _Builder:
         key = (id(layout), a[0], a[3], b[3])
         number = self.numbers.get(key)
         if number is None:
-            number = self.numbers[key] = len(self.tensors)
+            number = self.numbers[key] = self.seen[a] = len(self.tensors)
             self.tensors.append(Tensor(layout, a[0], self.extent(a[3], b[3])))
         return number
 
@@ -159,7 +166,7 @@ class _Builder:
             if call.func.name() == "aten::convolution_backward":
                 self._split(call, other, layer, forward)
             else:
-                self._add(call, other, layer, forward, saved.get(index, ()))
+                self._add(call, other, layer, forward, saved.get(index, []))
             last.append(len(self.ops) - 1)
         return Graph(
             tuple(self.ops),
@@ -169,7 +176,7 @@ class _Builder:
             MappingProxyType(dict(meta)),
         )
 
-    def _add(self, call: Call, other: Call, layer: str, forward: int | None, saved: tuple[int, ...]) -> None:
+    def _add(self, call: Call, other: Call, layer: str, forward: int | None, saved: list[View]) -> None:
         inputs = self.views(call.inputs, other.inputs)
         outputs = self.views(call.outputs, other.outputs)
         mutates = self.views(call.mutated, other.mutated)
@@ -184,7 +191,7 @@ class _Builder:
                 inputs,
                 outputs,
                 mutates,
-                saved,
+                tuple(dict.fromkeys([self.seen[view] for view in saved if view in self.seen])),
                 self.attributes(call, other),
                 forward,
             )
@@ -213,18 +220,13 @@ class _Builder:
                 return parameter.rpartition(".")[0]
         return ""
 
-    def _saved(self) -> dict[int, tuple[int, ...]]:
-        """Return for each call the tensors that autograd saves for it."""
-        a, b = self.first.saved, self.second.saved
-        if len(a) != len(b):
-            raise Mismatch("autograd saves other tensors at another batch size")
-        saved: dict[int, tuple[int, ...]] = {}
-        for (seq, x), (_, y) in zip(a, b, strict=True):
-            call = self.first.call_of_seq.get(seq)
+    def _saved(self) -> dict[int, list[View]]:
+        """Return for each call the tensors that autograd saves for it, operands of that call or an earlier one."""
+        saved: dict[int, list[View]] = {}
+        for sequence, view in self.first.saved:
+            call = self.first.call_of_seq.get(sequence)
             if call is not None:
-                number = self.tensor(x, y)
-                if number not in saved.get(call, ()):
-                    saved[call] = (*saved.get(call, ()), number)
+                saved.setdefault(call, []).append(view)
         return saved
 
     def _storages(self, last: list[int]) -> tuple[Storage, ...]:

@@ -23,6 +23,7 @@ from simulator.errors import TrainwattError
 from simulator.graph import LOSS_LAYER, ROOT_LAYER, Phase, Role
 from workloads.tracing import shapes
 from workloads.tracing.fake import dummy_value
+from workloads.tracing.schema import results_in, schema_of, tensors_in
 
 aten = torch.ops.aten
 _sequence_number = torch._C._autograd._get_sequence_nr
@@ -31,18 +32,10 @@ View = tuple[int, tuple[int, ...], tuple[int, ...], int, torch.dtype]
 """A tensor as recorded: storage number, shape, stride, offset, dtype."""
 
 _SKIPPED_NAMESPACES = ("prim", "profiler")
-_DROPPED_ARGS = ("layout", "device", "pin_memory", "generator", "non_blocking")
 
 # Left out: autograd detaches every tensor it saves while hooks are set, and a constant is lifted differently in fake
 # mode. Neither costs anything.
 _FREE = (aten.detach.default, aten.lift_fresh.default)
-
-# Ops that write inputs which their schema does not declare as written (running mean and variance).
-_HIDDEN_WRITES = {
-    aten.native_batch_norm.default: (3, 4),
-    aten.cudnn_batch_norm.default: (3, 4),
-    aten.miopen_batch_norm.default: (3, 4),
-}
 
 
 @dataclass(slots=True)
@@ -85,15 +78,6 @@ class Record:
     dummies: dict[str, None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Schema:
-    """What is worth knowing of an op's schema, looked up once."""
-
-    names: list[str]
-    defaults: dict[str, Any]
-    written: list[tuple[int, str]]
-
-
 class Recorder(TorchDispatchMode):
     """Records the ATen calls made inside its context into `record`.
 
@@ -101,20 +85,21 @@ class Recorder(TorchDispatchMode):
     that made their autograd node by its sequence number. Where the step raises, `raised_in` and `current_op` say where.
     """
 
-    def __init__(self, modules: dict[int, str]) -> None:
+    def __init__(self, modules: dict[int, str], *, see_saved: bool = True) -> None:
+        """`modules` names modules by id; `see_saved` also records what autograd saves, which takes time."""
         super().__init__()
+        self._see_saved = see_saved
         self.record = Record()
         self.phase: Phase = "forward"
         self.layers: list[str] = []
         self._raised_in = ""
         self._last_error = 0
-        self.current_op = ""
+        self.current_op: Any = None
         self.paused = False
         self._modules = modules
         self._alive: dict[int, tuple[Any, int]] = {}
         self._parameter_names: dict[int, str] = {}
         self._last_seq = 0
-        self._schemas: dict[Any, _Schema] = {}
         self._exit: contextlib.ExitStack | None = None
 
     # -- storages ------------------------------------------------------------------------------------------------
@@ -124,12 +109,9 @@ class Recorder(TorchDispatchMode):
         storage = tensor.untyped_storage()
         key = storage._cdata
         known = self._alive.get(key)
-        blocks = self.record.blocks
         if known is not None and known[0]() is not None:
-            block = blocks[known[1]]
-            size = storage.nbytes()
-            block.bytes = max(block.bytes, size)  # resize_ may have grown it
             return known[1]
+        blocks = self.record.blocks
         number = len(blocks)
         blocks.append(Block(storage.nbytes(), role, name, len(self.record.calls)))
         alive, calls = self._alive, self.record.calls
@@ -170,7 +152,8 @@ class Recorder(TorchDispatchMode):
         self._exit = contextlib.ExitStack()
         self._exit.callback(register_module_forward_pre_hook(self._enter_module).remove)
         self._exit.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
-        self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t))
+        if self._see_saved:
+            self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t))
         self._last_seq = _sequence_number()
         return super().__enter__()
 
@@ -208,19 +191,13 @@ class Recorder(TorchDispatchMode):
     # -- calls ---------------------------------------------------------------------------------------------------
 
     def _view(self, tensor: torch.Tensor, role: Role = "activation") -> View:
-        return (
-            self.block_of(tensor, role),
-            tuple(tensor.shape),
-            tensor.stride(),
-            tensor.storage_offset(),
-            tensor.dtype,
-        )
+        return self.block_of(tensor, role), tensor.shape, tensor.stride(), tensor.storage_offset(), tensor.dtype
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace in _SKIPPED_NAMESPACES or self.paused or func in _FREE:
             return func(*args, **kwargs)
-        self.current_op = str(func)
+        self.current_op = func
         record = self.record
         index = len(record.calls)
         sequence = _sequence_number()
@@ -244,21 +221,25 @@ class Recorder(TorchDispatchMode):
         elif phase == "loss":
             layer = LOSS_LAYER
 
-        tensors = _tensors(args, kwargs)
+        schema = schema_of(func)
+        tensors = tensors_in((*args, *kwargs.values()) if kwargs else args)
         role: Role = "activation" if phase in ("forward", "loss") else "temporary"
         inputs = [self._view(t, role) for t in tensors]
         known = len(record.blocks)
         out = self._execute(func, args, kwargs)
-        outputs = [None if t is None else self._view(t, role) for t in _results(out)]
-        schema = self._schema(func)
+        if schema.may_resize:
+            for tensor in tensors:
+                block = record.blocks[self.block_of(tensor)]
+                block.bytes = max(block.bytes, tensor.untyped_storage().nbytes())
+        outputs = [None if t is None else self._view(t, role) for t in results_in(out)]
         call = Call(
             func,
             phase,
             layer,
             inputs,
             outputs,
-            self._mutated(func, schema, args, kwargs),
-            _attributes(schema, args, kwargs),
+            [self._view(t) for t in schema.writes(args, kwargs)],
+            schema.attributes(args, kwargs),
             [o[0] for o in outputs if o is not None and o[0] >= known],
             forward_seq,
             node_name,
@@ -281,66 +262,3 @@ class Recorder(TorchDispatchMode):
             return dummy_value(args[0], building=False)
         except DynamicOutputShapeException:
             raise TrainwattError("the shape of its result depends on values, which a trace does not have") from None
-
-    def _schema(self, func: Any) -> _Schema:
-        found = self._schemas.get(func)
-        if found is None:
-            arguments = func._schema.arguments
-            found = self._schemas[func] = _Schema(
-                [a.name for a in arguments],
-                {a.name: a.default_value for a in arguments if a.has_default_value()},
-                [(i, a.name) for i, a in enumerate(arguments) if a.alias_info is not None and a.alias_info.is_write],
-            )
-        return found
-
-    def _mutated(self, func: Any, schema: _Schema, args: Any, kwargs: Any) -> list[View]:
-        written = [args[i] if i < len(args) else kwargs.get(name) for i, name in schema.written]
-        if func in _HIDDEN_WRITES and args[5]:
-            written = [args[i] for i in _HIDDEN_WRITES[func]]
-        return [self._view(t) for t in _tensors(written, {})]
-
-
-def _tensors(args: Any, kwargs: Any) -> list[torch.Tensor]:
-    """Return the tensors among arguments in order, lists flattened."""
-    found: list[torch.Tensor] = []
-    for value in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif isinstance(value, list | tuple):
-            found.extend(v for v in value if isinstance(v, torch.Tensor))
-    return found
-
-
-def _results(out: Any) -> list[torch.Tensor | None]:
-    """Return the results of a call, None for an undefined tensor; anything that is no tensor is left out."""
-    if isinstance(out, torch.Tensor):
-        return [out]
-    if isinstance(out, list | tuple):
-        found: list[torch.Tensor | None] = []
-        for value in out:
-            if value is None or isinstance(value, torch.Tensor):
-                found.append(value)
-            elif isinstance(value, list | tuple):
-                found.extend(_results(value))
-        return found
-    return []
-
-
-def _attributes(schema: _Schema, args: Any, kwargs: Any) -> dict[str, Any]:
-    """Return the arguments that are no tensors, by name, defaults included."""
-    attrs: dict[str, Any] = {}
-    for i, name in enumerate(schema.names):
-        if name in _DROPPED_ARGS:
-            continue
-        value = args[i] if i < len(args) else kwargs.get(name, schema.defaults.get(name))
-        if isinstance(value, torch.Tensor):
-            continue
-        if isinstance(value, list | tuple):
-            if any(isinstance(v, torch.Tensor) for v in value):
-                continue
-            attrs[name] = tuple(v if isinstance(v, int | float | bool) or v is None else str(v) for v in value)
-        elif value is None or isinstance(value, int | float | bool | str):
-            attrs[name] = value
-        else:
-            attrs[name] = str(value).removeprefix("torch.")
-    return attrs

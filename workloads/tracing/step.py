@@ -63,16 +63,16 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Record:
+def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
     """Record `step` at a batch size, in the state it has from its second execution on.
 
-    Call it in `fake.faking()`. Gradients are None when the step begins, optimizer state exists. With
-    `with_optimizer=False` the record ends after backward. Raises `TrainwattError` naming module and op where the
-    step cannot run on fake tensors.
+    Call it in `fake.faking()`. Gradients are None when the step begins, optimizer state exists. A record that is not
+    `in_full` is for comparing numbers: it ends after backward and does not know what autograd saved. Raises
+    `TrainwattError` naming module and op where the step cannot run on fake tensors.
     """
     workload, optimizer = step.workload, step.optimizer
     inputs, targets = workload.inputs(batch), workload.targets(batch)
-    recorder = Recorder({id(module): name for name, module in workload.model.named_modules()})
+    recorder = Recorder({id(module): name for name, module in workload.model.named_modules()}, see_saved=in_full)
     recorder.name_parameters(workload.model)
     _hold(recorder, workload, inputs, targets)
 
@@ -86,7 +86,7 @@ def record_step(step: Step, batch: int, *, with_optimizer: bool = True) -> Recor
             for name, parameter in workload.model.named_parameters():
                 if parameter.grad is not None:
                     recorder.label(parameter.grad, "gradient", f"{name}.grad")
-            if with_optimizer:
+            if in_full:
                 if not optimizer.state:
                     with recorder.pause():
                         optimizer.step()
