@@ -116,7 +116,7 @@ def read_widths(path: str) -> dict[str, int]:
 
 
 def parse_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Read `key=value` pairs; values are numbers, true, false, none or text."""
+    """Read `key=value` pairs; values are JSON (numbers, true, lists), none, or text that is neither."""
     from simulator.spec import literal
 
     arguments: dict[str, Any] = {}
@@ -126,5 +126,8 @@ def parse_arguments(pairs: tuple[str, ...]) -> dict[str, Any]:
             raise TrainwattError(f"argument {pair!r}; write --arg key=value")
         if key in arguments:
             raise TrainwattError(f"argument {key!r} twice; give it once")
-        arguments[key] = literal(value)
+        try:
+            arguments[key] = json.loads(value)
+        except ValueError:
+            arguments[key] = literal(value)
     return arguments

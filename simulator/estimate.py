@@ -31,6 +31,8 @@ def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", sche
     assumptions = [*device.assumptions, *OURS]
     if work.missing:
         assumptions.insert(0, "counted as nothing, for want of a work rule: " + ", ".join(work.missing))
+    if read := graph.meta.get("values_assumed_in"):
+        assumptions.insert(0, "values that the step reads were taken as true, 0.0 or 1, in " + ", ".join(read))
     mode = device.card.get("mode")
     return Report(
         graph=graph,

@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 
 import hwmodels.device
 from analysis.cli import cli
+from analysis.source import parse_arguments
 from analysis.timeline import to_trace
 from simulator.estimate import estimate
 from simulator.graph import Graph
@@ -85,6 +86,12 @@ def test_trace_binds_a_stored_graph_to_another_batch(stored: str, tmp_path: Path
     again = tmp_path / "again.json"
     ok("trace", stored, "--batch", "7", "-o", str(again))
     assert load(again) == load(stored).rebatch(7)
+
+
+def test_arguments_of_a_model_are_json_or_plain_words() -> None:
+    given = ("depths=[1, 2]", "rate=0.5", "on=true", "name=relu", "nothing=none", "size=3")
+    expected = {"depths": [1, 2], "rate": 0.5, "on": True, "name": "relu", "nothing": None, "size": 3}
+    assert parse_arguments(given) == expected
 
 
 def test_a_table_of_widths_prunes_a_network_and_a_wrong_one_is_refused(tmp_path: Path) -> None:

@@ -154,3 +154,8 @@ def test_energy_that_is_not_known_is_null(step: Graph, flat: Any) -> None:
             return replace(cost, energy_j=np.full_like(cost.energy_j, np.nan))
 
     assert to_json(estimate(step, Dark()))["results"][0]["energy_j"] is None
+
+
+def test_values_that_a_step_reads_are_named_as_an_assumption(step: Graph, flat: Any) -> None:
+    reading = replace(step, meta={**step.meta, "values_assumed_in": ["encoder.mask"]})
+    assert "taken as true, 0.0 or 1, in encoder.mask" in estimate(reading, flat).assumptions[0]
