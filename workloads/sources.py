@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from simulator.errors import TrainwattError, unknown
 from workloads import catalog, huggingface
 from workloads.losses import LOSSES, main_output
-from workloads.tracing.fake import building
+from workloads.tracing.fake import adopt, building
 from workloads.workload import Workload
 
 
@@ -38,6 +38,7 @@ def workload_from(
     """
     if isinstance(model, str) and ":" not in model:
         workload = _network(model, classes, input_shape, widths, arguments, loss)
+        adopt(workload.model, mode)
     else:
         if widths:
             raise TrainwattError("widths are a table of our own networks; a model of your own sets its own")
@@ -111,6 +112,7 @@ def _user_model(model: Any, classes: int | None, arguments: Mapping[str, Any], m
         raise TrainwattError(f"cannot build {model}: {first_line}") from error
     if not isinstance(built, nn.Module | Workload):
         raise TrainwattError(f"{model} returned a {type(built).__name__}; it should return a torch.nn.Module")
+    adopt(built if isinstance(built, nn.Module) else built.model, mode)
     return built, model
 
 

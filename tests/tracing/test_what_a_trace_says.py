@@ -203,6 +203,17 @@ def workload(width):
     net = Net(width)
     return Workload(net, lambda n: torch.empty(n, 3, 9, 9), lambda n: None, squared, {"note": "mine"})
 
+class Deep(nn.Module):
+    # takes its depths and drop rates from tensors, as many definitions do
+    def __init__(self):
+        super().__init__()
+        self.depth = torch.tensor([1, 2, 1]).cumsum(0).tolist()[-1]
+        rates = [x.item() for x in torch.linspace(0, 0.3, self.depth)]
+        layers = [nn.Sequential(nn.Linear(4, 4), nn.Dropout(r) if r else nn.Identity()) for r in rates]
+        self.layers = nn.Sequential(*layers)
+    def forward(self, x):
+        return self.layers(x)
+
 def number():
     return 3
 
@@ -233,6 +244,18 @@ def test_a_users_callable_with_arguments_and_a_loss_of_its_own_traces(models: st
     assert graph.concrete().tensors[first.outputs[0]].shape == (4, 6, 18, 18)
     assert graph.meta["network"] == "my_models:Net"
     assert graph.meta["parameters"] == 6 * 27 + 6 + 7 * 6 + 7
+
+
+def test_values_that_a_definition_computes_with_are_real(models: str) -> None:
+    # four layers, of which the first has a drop rate of 0; each dropout draws once
+    torch.manual_seed(7)
+    graph = trace(f"{models}:Deep", batch=3, input_shape=(4,))
+    kinds = Counter(op.kind for op in graph.ops)
+    assert kinds["addmm"] == 4
+    assert kinds["bernoulli_"] == 3
+    drawn = torch.rand(1)
+    torch.manual_seed(7)
+    assert torch.rand(1) == drawn  # the user's random numbers are not consumed
 
 
 def test_a_users_callable_may_return_a_workload(models: str) -> None:

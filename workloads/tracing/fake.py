@@ -16,9 +16,20 @@ from unittest import mock
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensor, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    FakeTensor,
+    FakeTensorMode,
+    unset_fake_temporarily,
+)
 from torch.utils import _foreach_utils
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from workloads.tracing.schema import schema_of
+
+SMALL_NUMEL = 4096
+"""Elements up to which a tensor that a definition makes has its real value."""
 
 MAX_DUMMY_READS = 100_000
 """A loop that waits for a value (rejection sampling) reads dummies for ever; stop it here."""
@@ -36,33 +47,70 @@ def dummy_value(tensor: torch.Tensor, building: bool) -> bool | float | int:
 
 
 class _Building(TorchDispatchMode):
-    """Answers value reads while a model is built."""
+    """Computes small tensors for real while a model is built, and answers reads of the others.
+
+    Definitions compute with values: `torch.linspace(0, rate, depth)` gives each block its own drop rate. Such tensors
+    are small; weights, whose values do not matter, need not be.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        given = tree_leaves((args, kwargs))
         try:
-            return func(*args, **(kwargs or {}))
+            if any(isinstance(value, FakeTensor) for value in given):
+                return func(*args, **kwargs)
+            writes = bool(schema_of(func).written)
+            fake = None if writes else func(*args, **kwargs)
+            made = [t for t in (given if writes else tree_leaves(fake)) if isinstance(t, torch.Tensor)]
+            if all(t.numel() <= SMALL_NUMEL for t in made):
+                with unset_fake_temporarily():
+                    return func(*args, **kwargs)
+            return func(*args, **kwargs) if writes else fake
         except DataDependentOutputException:
+            if func is not torch.ops.aten._local_scalar_dense.default:
+                raise
+            if not isinstance(args[0], FakeTensor):
+                with unset_fake_temporarily():
+                    return func(*args, **kwargs)
             self.reads += 1
-            if self.reads > MAX_DUMMY_READS or func is not torch.ops.aten._local_scalar_dense.default:
+            if self.reads > MAX_DUMMY_READS:
                 raise
             return dummy_value(args[0], building=True)
 
 
 @contextlib.contextmanager
 def building() -> Iterator[None]:
-    """Construct a model on fake tensors: initialisation computes nothing, so `torch.nn.init` is skipped."""
+    """Construct a model on fake tensors. Call `adopt` on it afterwards.
+
+    Initialisation would only fill weights, so `torch.nn.init` is skipped; the user's random numbers stay his own.
+    """
     initialisers = [
         n for n in dir(nn.init) if n.endswith("_") and not n.startswith("_") and callable(getattr(nn.init, n))
     ]
     with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
         for name in initialisers:
             stack.enter_context(mock.patch.object(nn.init, name, lambda tensor, *args, **kwargs: tensor))
         stack.enter_context(_Building())
         yield
+
+
+def adopt(model: nn.Module, mode: FakeTensorMode) -> None:
+    """Make every parameter and buffer of `model` fake, in place; tied parameters stay tied."""
+    adopted: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is not None and not isinstance(p, FakeTensor):
+                if id(p) not in adopted:
+                    adopted[id(p)] = nn.Parameter(mode.from_tensor(p.detach(), static_shapes=True), p.requires_grad)
+                module._parameters[name] = adopted[id(p)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None and not isinstance(buffer, FakeTensor):
+                module._buffers[name] = mode.from_tensor(buffer, static_shapes=True)
 
 
 def _apply(original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
