@@ -199,7 +199,7 @@ def real_step(configuration: Configuration) -> tuple[Any, Any, Any]:
         arguments={},
         loss="cross-entropy",
         channels_last=options.get("channels_last", False),
-        mode=None,  # type: ignore[arg-type]  # only for models on fake tensors
+        mode=None,
     )
     workload.model.train()
     if options.get("batch_norm") == "eval":

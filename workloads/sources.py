@@ -30,15 +30,18 @@ def workload_from(
     arguments: Mapping[str, Any],
     loss: str | Callable[[Any, Any], Any],
     channels_last: bool,
-    mode: FakeTensorMode,
+    mode: FakeTensorMode | None,
 ) -> Workload:
-    """Return what is to be trained, on fake tensors of `mode`; see `workloads.tracer.trace` for the arguments.
+    """Return what is to be trained; see `workloads.tracer.trace` for the arguments.
+
+    Its parameters are fake tensors of `mode`, or real ones without a mode.
 
     Raises `TrainwattError` for a name that is not there and a callable that does not return a model.
     """
     if isinstance(model, str) and ":" not in model:
         workload = _network(model, classes, input_shape, widths, arguments, loss)
-        adopt(workload.model, mode)
+        if mode is not None:
+            adopt(workload.model, mode)
     else:
         if widths:
             raise TrainwattError("widths are a table of our own networks; a model of your own sets its own")
@@ -88,7 +91,9 @@ def _network(
     )
 
 
-def _user_model(model: Any, classes: int | None, arguments: Mapping[str, Any], mode: FakeTensorMode) -> tuple[Any, str]:
+def _user_model(
+    model: Any, classes: int | None, arguments: Mapping[str, Any], mode: FakeTensorMode | None
+) -> tuple[Any, str]:
     """Return a user's model (or workload) with fake parameters, and what to call it."""
     if isinstance(model, Workload):
         return replace(model, model=_as_fake(model.model, mode)), type(model.model).__name__
@@ -112,12 +117,15 @@ def _user_model(model: Any, classes: int | None, arguments: Mapping[str, Any], m
         raise TrainwattError(f"cannot build {model}: {first_line}") from error
     if not isinstance(built, nn.Module | Workload):
         raise TrainwattError(f"{model} returned a {type(built).__name__}; it should return a torch.nn.Module")
-    adopt(built if isinstance(built, nn.Module) else built.model, mode)
+    if mode is not None:
+        adopt(built if isinstance(built, nn.Module) else built.model, mode)
     return built, model
 
 
-def _as_fake(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
-    """Return a copy of `model` whose parameters and buffers are fake; no real memory is copied."""
+def _as_fake(model: nn.Module, mode: FakeTensorMode | None) -> nn.Module:
+    """Return a copy of `model` whose parameters and buffers are fake (itself without a mode); no memory is copied."""
+    if mode is None:
+        return model
     memo: dict[int, Any] = {}
     for tensor in (*model.parameters(), *model.buffers()):
         fake = mode.from_tensor(tensor, static_shapes=True)
