@@ -8,7 +8,7 @@ depends on it, so re-batching a graph is one binding, and a batch of 64 is never
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -102,24 +102,6 @@ def evaluate(extent: Extent, sizes: Mapping[str, Any]) -> Any:
             factor = factor * sizes[name]
         total = total + factor
     return total
-
-
-def substitute(extent: Extent, name: str, value: Extent) -> Extent:
-    """Return `extent` with the dimension `name` replaced by `value`."""
-    if isinstance(extent, int):
-        return extent
-    total: Extent = 0
-    for monomial, coefficient in extent.terms:
-        factor: Extent = coefficient
-        for dimension in monomial:
-            factor = factor * (value if dimension == name else symbol(dimension))
-        total = total + factor
-    return total
-
-
-def names_in(extents: Iterable[Extent]) -> set[str]:
-    """Return the dimensions that occur in `extents`."""
-    return {name for e in extents if isinstance(e, Poly) for monomial, _ in e.terms for name in monomial}
 
 
 _TERM = re.compile(r"(?P<sign>[+-]?)(?P<body>[^+-]+)")

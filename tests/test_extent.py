@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from simulator.errors import TrainwattError
-from simulator.extent import Extent, Poly, affine, evaluate, names_in, parse_extent, substitute, symbol
+from simulator.extent import Extent, Poly, affine, evaluate, parse_extent, symbol
 
 integers = st.integers(-1000, 1000)
 extents = st.recursive(
@@ -56,12 +56,6 @@ def test_a_batch_of_64_is_not_64_channels() -> None:
 def test_an_extent_is_evaluated_at_many_sizes_at_once() -> None:
     extent = symbol("batch") * 49 + 3
     assert evaluate(extent, {"batch": np.array([1, 2, 10])}).tolist() == [52, 101, 493]
-
-
-def test_a_dimension_is_replaced_by_another() -> None:
-    extent = symbol("batch") * symbol("c1") * 9
-    assert substitute(extent, "c1", 4) == symbol("batch") * 36
-    assert names_in([extent, 3]) == {"batch", "c1"}
 
 
 def test_only_exact_division_keeps_a_dimension() -> None:

@@ -40,8 +40,7 @@ def restore_in_place_sums(record: Record) -> None:
                 block.died = sum_block.died
                 if sum_block.role == "gradient":
                     block.role, block.name = sum_block.role, sum_block.name
-                call.func, call.in_place_sum = aten.add_.Tensor, True
-                call.new, call.mutated = [], [call.outputs[0]]
+                call.func, call.new, call.mutated = aten.add_.Tensor, [], [call.outputs[0]]
         for number in call.new:
             made_by[number] = (call.node, call.forward_seq)
 

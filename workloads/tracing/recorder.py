@@ -53,7 +53,6 @@ class Call:
     forward_seq: int | None = None
     node: str | None = None
     input_views: list[bool] | None = None
-    in_place_sum: bool = False
 
 
 @dataclass(slots=True)
