@@ -1,7 +1,10 @@
-"""Where results go: complete files, or standard output for `-`."""
+"""Where results go: complete files, or standard output for `-`; and how far they are, on a terminal."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -28,3 +31,15 @@ def write(path: str, text: str) -> None:
     from simulator.files import write_atomic
 
     write_atomic(path, text if text.endswith("\n") else text + "\n")
+
+
+@contextlib.contextmanager
+def progress_bar(label: str) -> Iterator[Callable[[float], None]]:
+    """Show a bar on standard error, if that is a terminal; what is yielded takes the share of the work that is done."""
+    if not sys.stderr.isatty():
+        yield lambda share: None
+        return
+    with click.progressbar(length=100, label=label, file=sys.stderr, show_eta=False) as bar:
+        bar.render_progress()
+        yield lambda share: bar.update(round(100 * share) - bar.pos)
+    click.echo("\x1b[1A\x1b[2K", nl=False, err=True)  # the bar has served: up one line, and clear it

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from analysis.output import progress_bar
 from simulator.errors import TrainwattError, unknown
 from simulator.graph import Graph
 
@@ -79,7 +80,8 @@ def graph_from(spec: str, options: TraceOptions) -> Graph:
         if error.name != "torch":
             raise
         raise TrainwattError(f"no PyTorch to trace {spec!r} with; install torch, or give a stored graph") from None
-    return trace(spec, **{"batch": DEFAULT_BATCH, **given})
+    with progress_bar(f"tracing {spec}") as progress:
+        return trace(spec, **{"batch": DEFAULT_BATCH, **given}, progress=progress)
 
 
 def check_network(name: str) -> None:

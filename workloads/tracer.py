@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from workloads.scope import freeze_batch_norm, set_scope
 from workloads.sources import workload_from
 from workloads.tracing.build import Mismatch, build_graph, same_numbers
 from workloads.tracing.fake import faking
+from workloads.tracing.recorder import Record
 from workloads.tracing.step import Step, record_step, without_collection
 
 PRECISIONS: Mapping[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,6 +41,7 @@ def trace(
     precision: str = "fp32",
     accumulate: int = 1,
     channels_last: bool = False,
+    progress: Callable[[float], None] = lambda share: None,
 ) -> Graph:
     """Record one eager training step of `model` on fake tensors and return its graph, bound to `batch`.
 
@@ -46,7 +49,7 @@ def trace(
     returns a `torch.nn.Module` or a `Workload`; a Hugging Face model class is built from its config class), a
     module, or a `Workload`. `batch` counts the samples of one forward pass; with `accumulate` the optimizer steps
     after that many passes. `train` is a scope (see `workloads.scope.set_scope`), `loss` is `cross-entropy`, `mse`,
-    `package.module:callable` or a function of (outputs, targets).
+    `package.module:callable` or a function of (outputs, targets). `progress` is told the share of the work done.
 
     The step is recorded at `batch` and `batch + 1`, which tells the dimensions that are the batch, and at 1, where
     PyTorch may do other things. Raises `TrainwattError`, naming module and op, for what cannot be traced.
@@ -91,38 +94,41 @@ def trace(
             "torch": torch.__version__,
             "trainwatt": importlib.metadata.version("trainwatt"),
         }
-        return trace_step(step, batch, meta)
+        return trace_step(step, batch, meta, progress)
 
 
-def trace_step(step: Step, batch: int, meta: dict[str, Any]) -> Graph:
+def trace_step(
+    step: Step, batch: int, meta: Mapping[str, Any], progress: Callable[[float], None] = lambda share: None
+) -> Graph:
     """Record `step` (in `fake.faking()`) at the batch sizes that make its graph; see `trace`."""
     with without_collection():
-        return _trace(step, batch, meta)
+        base = max(batch, 2)
+        try:
+            first = record_step(step, base)
+            progress(0.4)
+            second = record_step(step, base + 1, in_full=False)
+            progress(0.7)
+            graph = build_graph(first, second, base, _with_dummies(meta, first))
+        except (Mismatch, TrainwattError) as error:
+            exact = record_step(step, batch)  # raises again where it is this batch size that fails
+            return build_graph(exact, exact, batch, {**_with_dummies(meta, exact), "fixed_batch": str(error)})
+        graph = _with_single(graph, step)
+        progress(1.0)
+        return graph.rebatch(batch)
 
 
-def _trace(step: Step, batch: int, meta: dict[str, Any]) -> Graph:
-    base = max(batch, 2)
-    first = record_step(step, base)
-    if first.dummies:
-        meta["values_assumed_in"] = list(first.dummies)
-    second = record_step(step, base + 1, in_full=False)
-    try:
-        graph = build_graph(first, second, base, meta)
-    except Mismatch as mismatch:
-        exact = first if base == batch else record_step(step, batch)
-        return build_graph(exact, exact, batch, {**meta, "fixed_batch": str(mismatch)})
-    return _with_single(graph, step, meta).rebatch(batch)
+def _with_dummies(meta: Mapping[str, Any], record: Record) -> dict[str, Any]:
+    return {**meta, "values_assumed_in": list(record.dummies)} if record.dummies else dict(meta)
 
 
-def _with_single(graph: Graph, step: Step, meta: Mapping[str, Any]) -> Graph:
+def _with_single(graph: Graph, step: Step) -> Graph:
     """Return `graph` with what happens at batch 1, where that is not the same graph."""
     other: Graph | Untraceable
     try:
-        single = record_step(step, 1, in_full=False)
-        if same_numbers(graph, single, 1):
+        if same_numbers(graph, record_step(step, 1, in_full=False), 1):
             return graph
         single = record_step(step, 1)
-        other = build_graph(single, single, 1, meta)
+        other = build_graph(single, single, 1, graph.meta)
     except TrainwattError as error:
         other = Untraceable(str(error))
-    return Graph(graph.ops, graph.tensors, graph.storages, graph.sizes, graph.meta, 2, other)
+    return replace(graph, smallest_batch=2, other=other)

@@ -199,6 +199,14 @@ def masked():
 def squared(outputs, targets):
     return outputs["out"].square().mean()
 
+def only_four():
+    net = Net()
+    def inputs(n):
+        if n != 4:
+            raise ValueError("this data comes in fours")
+        return torch.empty(n, 3, 9, 9)
+    return Workload(net, inputs, lambda n: None, squared)
+
 def workload(width):
     net = Net(width)
     return Workload(net, lambda n: torch.empty(n, 3, 9, 9), lambda n: None, squared, {"note": "mine"})
@@ -256,6 +264,22 @@ def test_values_that_a_definition_computes_with_are_real(models: str) -> None:
     drawn = torch.rand(1)
     torch.manual_seed(7)
     assert torch.rand(1) == drawn  # the user's random numbers are not consumed
+
+
+def test_a_step_that_runs_at_one_batch_size_only_is_traced_there_and_refuses_another(models: str) -> None:
+    graph = trace(f"{models}:only_four", batch=4)
+    assert graph.batch == 4
+    with pytest.raises(TrainwattError, match=r"fixed batch 4 \(.*this data comes in fours"):
+        graph.rebatch(8)
+    with pytest.raises(TrainwattError, match="this data comes in fours"):
+        trace(f"{models}:only_four", batch=5)
+
+
+def test_progress_grows_to_the_whole() -> None:
+    shares: list[float] = []
+    trace("lenet5", batch=2, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
 
 
 def test_a_users_callable_may_return_a_workload(models: str) -> None:

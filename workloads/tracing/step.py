@@ -71,7 +71,7 @@ def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
     `TrainwattError` naming module and op where the step cannot run on fake tensors.
     """
     workload, optimizer = step.workload, step.optimizer
-    inputs, targets = workload.inputs(batch), workload.targets(batch)
+    inputs, targets = _data(workload, batch)
     recorder = Recorder({id(module): name for name, module in workload.model.named_modules()}, see_saved=in_full)
     recorder.name_parameters(workload.model)
     _hold(recorder, workload, inputs, targets)
@@ -101,6 +101,22 @@ def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
     return record
 
 
+def _data(workload: Workload, batch: int) -> tuple[Any, Any]:
+    """Return inputs and targets; making them may be a user's code."""
+    try:
+        return workload.inputs(batch), workload.targets(batch)
+    except Exception as error:
+        raise TrainwattError(f"cannot make a batch of {batch} for {_network(workload)}: {_reason(error)}") from error
+
+
+def _network(workload: Workload) -> str:
+    return str(workload.meta.get("network", type(workload.model).__name__))
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _hold(recorder: Recorder, workload: Workload, inputs: Any, targets: Any) -> None:
     """Declare what is in memory when the step begins; the optimizer's state follows when it is first needed."""
     model = workload.model
@@ -124,8 +140,6 @@ def _hold_state(recorder: Recorder, step: Step) -> None:
 
 def _untraceable(error: Exception, recorder: Recorder, step: Step) -> TrainwattError:
     """Say in one line in which module and at which op a step cannot be traced."""
-    network = step.workload.meta.get("network", type(step.workload.model).__name__)
     where = f"in {recorder.raised_in(error) or recorder.phase}"
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     after = f" at or after op {recorder.current_op}" if recorder.current_op else ""
-    return TrainwattError(f"cannot trace {network}: {where}{after}: {reason}")
+    return TrainwattError(f"cannot trace {_network(step.workload)}: {where}{after}: {_reason(error)}")
