@@ -15,7 +15,6 @@ from simulator.extent import Extent, symbol
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Phase, Role, Storage, Tensor
 from simulator.work import Ints, Work
 
-
 # A busy machine is slow at random: no test fails for the time it takes.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
