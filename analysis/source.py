@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from analysis.output import progress_bar
-from simulator.errors import TrainwattError, unknown
+from simulator.errors import TrainwattError
 from simulator.graph import Graph
 
 GRAPH_SUFFIXES = (".graph", ".json")
@@ -86,14 +86,11 @@ def graph_from(spec: str, options: TraceOptions) -> Graph:
 
 def check_network(name: str) -> None:
     """Raise `TrainwattError` with a suggestion where there is no such network; does not import torch."""
-    from workloads.catalog import cards
+    from workloads.catalog import card, cards
 
-    known = cards()
-    if name in known:
-        return
-    if "/" in name or Path(name).is_dir():
+    if name not in cards() and ("/" in name or Path(name).is_dir()):
         raise TrainwattError(f"no file {name!r}; give a stored graph, a network or package.module:callable")
-    raise unknown("network", name, known)
+    card(name)
 
 
 def parse_shape(text: str) -> tuple[int, ...]:

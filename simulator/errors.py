@@ -29,6 +29,11 @@ def unknown(what: str, got: str, known: Iterable[str], see: str = "") -> Trainwa
     return TrainwattError(f"no {what} {got!r}; {hint}")
 
 
+def first_line(error: Exception) -> str:
+    """Return what an error of somebody else's code says, on one line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _closest(got: str, names: list[str]) -> list[str]:
     """Return the names that are about as close to `got` as the closest, best first, at most three."""
     close = get_close_matches(got, names, n=3, cutoff=0.6)

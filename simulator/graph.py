@@ -197,6 +197,8 @@ class Graph:
         """Return the graph with every number evaluated at its sizes: all extents are ints, nothing re-batches."""
         sizes = self.sizes
         layouts: dict[Layout, Layout] = {}
+        attrs = {id(op.attrs): op.attrs for op in self.ops}  # many ops share one table
+        evaluated = {key: evaluate_attrs(table, sizes) for key, table in attrs.items()}
 
         def fixed(layout: Layout) -> Layout:
             if layout not in layouts:
@@ -209,7 +211,7 @@ class Graph:
 
         return replace(
             self,
-            ops=tuple(replace(op, attrs=evaluate_attrs(op.attrs, sizes)) for op in self.ops),
+            ops=tuple(replace(op, attrs=evaluated[id(op.attrs)]) for op in self.ops),
             tensors=tuple(Tensor(fixed(t.layout), t.storage, evaluate(t.offset, sizes)) for t in self.tensors),
             storages=tuple(replace(s, size_bytes=evaluate(s.size_bytes, sizes)) for s in self.storages),
             meta={**self.meta, "fixed_batch": "its numbers were evaluated"},

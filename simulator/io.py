@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
 
-from simulator.errors import TrainwattError
+from simulator.errors import TrainwattError, first_line
 from simulator.extent import Extent, Poly, parse_extent
 from simulator.files import write_atomic
 from simulator.graph import ITEM_BYTES, PHASES, ROLES, Graph, Layout, Op, Storage, Tensor, Untraceable
@@ -64,8 +64,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
     try:
         document = json.loads(gzip.decompress(data) if data.startswith(_GZIP_MAGIC) else data)
     except (ValueError, OSError, EOFError) as error:
-        reason = str(error).splitlines()[0]
-        raise TrainwattError(f"{path} is torn or no graph file ({reason}); trace it again") from None
+        raise TrainwattError(f"{path} is torn or no graph file ({first_line(error)}); trace it again") from None
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise TrainwattError(f"{path} is no graph file; 'trainwatt trace NETWORK -o FILE' writes one")
     if document.get("version") != VERSION:

@@ -117,6 +117,14 @@ def cards() -> dict[str, Card]:
     return dict(_all_cards())
 
 
+def card(name: str) -> Card:
+    """Return the card of the network `name`; raises `TrainwattError`, with a suggestion, where there is none."""
+    known = _all_cards()
+    if name not in known:
+        raise unknown("network", name, known)
+    return known[name]
+
+
 def build(
     name: str, classes: int | None = None, widths: Mapping[str, int] | None = None, **arguments: Any
 ) -> "torch.nn.Module":
@@ -128,16 +136,13 @@ def build(
     those on the card. Raises `TrainwattError` for an unknown name or argument and for widths that do not
     fit.
     """
-    known = cards()
-    if name not in known:
-        raise unknown("network", name, known)
-    card = known[name]
-    classes = card.classes if classes is None else classes
+    found = card(name)
+    classes = found.classes if classes is None else classes
     if classes < 1:
         raise TrainwattError(f"a network needs at least one class, got {classes}")
-    builder = getattr(importlib.import_module(card.module), card.builder)
+    builder = getattr(importlib.import_module(found.module), found.builder)
     accepted = inspect.signature(builder).parameters
     for argument in arguments:
         if argument not in accepted:
             raise unknown(f"argument for network {name}", argument, accepted)
-    return builder(classes=classes, widths=widths, **{**card.arguments, **arguments})
+    return builder(classes=classes, widths=widths, **{**found.arguments, **arguments})

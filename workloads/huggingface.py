@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from simulator.errors import TrainwattError
-from workloads.losses import own_loss
+from workloads.losses import loss_from, loss_name, own_loss
 from workloads.workload import Workload
 
 DEFAULT_TOKENS = 128
@@ -82,8 +82,6 @@ def workload(
             made["labels"] = torch.zeros(sizes[labels], dtype=torch.int64)
         return made
 
-    from workloads.sources import loss_from
-
     return Workload(
         model,
         inputs,
@@ -92,6 +90,6 @@ def workload(
         {
             "network": name,
             "input_shape": list(shape),
-            "loss": "own" if loss == "cross-entropy" else str(loss),
+            "loss": "own" if loss == "cross-entropy" else loss_name(loss),
         },
     )

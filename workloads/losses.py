@@ -8,6 +8,9 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from simulator.errors import unknown
+from workloads.callables import import_callable
+
 
 def main_output(outputs: Any) -> torch.Tensor:
     """Return the main output of a model: the tensor itself, `out` or `logits` of a dict, else the first one."""
@@ -41,3 +44,19 @@ LOSSES: Mapping[str, Callable[[Any, Any], torch.Tensor]] = {
     "mse": mean_squared_error,
     "own": own_loss,
 }
+
+
+def loss_from(loss: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Return the loss function of a name, of `package.module:callable`, or itself."""
+    if callable(loss):
+        return loss
+    if ":" in loss:
+        return import_callable(loss)
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES, "or give package.module:callable")
+    return LOSSES[loss]
+
+
+def loss_name(loss: str | Callable[[Any, Any], Any]) -> str:
+    """Return what to call a loss."""
+    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__name__)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import importlib
-import os
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,10 +10,11 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from simulator.errors import TrainwattError, unknown
+from simulator.errors import TrainwattError, first_line
 from workloads import catalog, huggingface
-from workloads.losses import LOSSES, main_output
-from workloads.tracing.fake import adopt, building
+from workloads.callables import import_callable
+from workloads.losses import loss_from, loss_name, main_output
+from workloads.tracing.fake import adopt, building, fake_copy
 from workloads.workload import Workload
 
 
@@ -63,10 +60,7 @@ def _network(
     arguments: Mapping[str, Any],
     loss: str | Callable[[Any, Any], Any],
 ) -> Workload:
-    cards = catalog.cards()
-    if name not in cards:
-        raise unknown("network", name, cards)
-    card = cards[name]
+    card = catalog.card(name)
     count = classes or card.classes
     shape = input_shape or card.input_shape
     with building():
@@ -86,7 +80,7 @@ def _network(
             "input_shape": list(shape),
             "classes": count,
             "task": card.task,
-            "loss": _loss_name(loss),
+            "loss": loss_name(loss),
         },
     )
 
@@ -96,9 +90,9 @@ def _user_model(
 ) -> tuple[Any, str]:
     """Return a user's model (or workload) with fake parameters, and what to call it."""
     if isinstance(model, Workload):
-        return replace(model, model=_as_fake(model.model, mode)), type(model.model).__name__
+        return replace(model, model=fake_copy(model.model, mode) if mode else model.model), type(model.model).__name__
     if isinstance(model, nn.Module):
-        return _as_fake(model, mode), type(model).__name__
+        return fake_copy(model, mode) if mode else model, type(model).__name__
     if not isinstance(model, str):
         raise TrainwattError(
             f"a model cannot be a {type(model).__name__}; give a name, 'package.module:callable' or a torch.nn.Module"
@@ -113,61 +107,12 @@ def _user_model(
     except TrainwattError:
         raise
     except Exception as error:
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise TrainwattError(f"cannot build {model}: {first_line}") from error
+        raise TrainwattError(f"cannot build {model}: {first_line(error)}") from error
     if not isinstance(built, nn.Module | Workload):
         raise TrainwattError(f"{model} returned a {type(built).__name__}; it should return a torch.nn.Module")
     if mode is not None:
         adopt(built if isinstance(built, nn.Module) else built.model, mode)
     return built, model
-
-
-def _as_fake(model: nn.Module, mode: FakeTensorMode | None) -> nn.Module:
-    """Return a copy of `model` whose parameters and buffers are fake (itself without a mode); no memory is copied."""
-    if mode is None:
-        return model
-    memo: dict[int, Any] = {}
-    for tensor in (*model.parameters(), *model.buffers()):
-        fake = mode.from_tensor(tensor, static_shapes=True)
-        memo[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
-    return copy.deepcopy(model, memo)
-
-
-def import_callable(spec: str) -> Callable[..., Any]:
-    """Return what `package.module:callable` names; the current directory is searched too.
-
-    Raises `TrainwattError` where the module cannot be imported or has no such callable.
-    """
-    module_name, _, attribute = spec.partition(":")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise TrainwattError(f"cannot import {module_name!r} ({error}); give package.module:callable") from None
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            public = [n for n in dir(found) if not n.startswith("_")]
-            raise unknown(f"callable in {module_name}", part, public, "check its spelling")
-        found = getattr(found, part)
-    if not callable(found):
-        raise TrainwattError(f"{spec} is a {type(found).__name__}; give something that can be called")
-    return found  # type: ignore[no-any-return]
-
-
-def loss_from(loss: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Return the loss function of a name, of `package.module:callable`, or itself."""
-    if callable(loss):
-        return loss
-    if ":" in loss:
-        return import_callable(loss)
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES, "or give package.module:callable")
-    return LOSSES[loss]
-
-
-def _loss_name(loss: str | Callable[[Any, Any], Any]) -> str:
-    return loss if isinstance(loss, str) else getattr(loss, "__qualname__", type(loss).__name__)
 
 
 def _image_workload(
@@ -193,7 +138,7 @@ def _image_workload(
         lambda batch: torch.empty((batch, *shape)),
         targets,
         function,
-        {"network": name, "input_shape": list(shape), "loss": _loss_name(loss)},
+        {"network": name, "input_shape": list(shape), "loss": loss_name(loss)},
     )
 
 

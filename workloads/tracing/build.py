@@ -133,14 +133,10 @@ class _Builder:
 
     def _element_counts(self, call: Call, other: Call) -> dict[tuple[int, int], Extent]:
         """Return the element counts of an op's tensors: a mean divides by one, which may be no line in the batch."""
-        views = [(x, y) for x, y in zip(call.inputs + call.outputs, other.inputs + other.outputs, strict=True)]
         counts: dict[tuple[int, int], Extent] = {}
-        for x, y in views:
+        for x, y in zip(call.inputs + call.outputs, other.inputs + other.outputs, strict=True):
             if x is not None and y is not None:
-                size: Extent = 1
-                for extent in self.layout(x, y).shape:
-                    size = size * extent
-                counts[prod(x[1]), prod(y[1])] = size
+                counts[prod(x[1]), prod(y[1])] = _numel(self.layout(x, y))
         return counts
 
     # -- ops -------------------------------------------------------------------------------------------------------
@@ -155,9 +151,7 @@ class _Builder:
             raise Mismatch(f"{what} at batch {self.batch} and not at {self.batch + 1}")
         saved = self._saved()
         last: list[int] = []
-        first_op: list[int] = []
         for index, (call, other) in enumerate(zip(calls, others, strict=True)):
-            first_op.append(len(self.ops))
             forward = None if call.forward_seq is None else self.first.call_of_seq.get(call.forward_seq)
             layer = call.layer
             if forward is not None:
@@ -235,10 +229,7 @@ class _Builder:
         product = {}  # the size of a storage that a tensor fills, from that tensor's shape
         for tensor in self.tensors:
             if tensor.storage not in product and tensor.offset == 0:
-                size: Extent = ITEM_BYTES[tensor.layout.dtype]
-                for extent in tensor.layout.shape:
-                    size = size * extent
-                product[tensor.storage] = size
+                product[tensor.storage] = _numel(tensor.layout) * ITEM_BYTES[tensor.layout.dtype]
         made = self._makers()
         storages = []
         for number, block in enumerate(blocks):
@@ -262,6 +253,13 @@ class _Builder:
             for number in op.outputs:
                 made.setdefault(self.tensors[number].storage, index)
         return made
+
+
+def _numel(layout: Layout) -> Extent:
+    count: Extent = 1
+    for extent in layout.shape:
+        count = count * extent
+    return count
 
 
 def _contiguous(shape: tuple[Any, ...]) -> tuple[Any, ...]:

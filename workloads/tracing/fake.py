@@ -8,6 +8,7 @@ it take the eager path. Each holds only while a step is traced.
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import sys
 from collections.abc import Callable, Iterator
@@ -99,18 +100,28 @@ def building() -> Iterator[None]:
         yield
 
 
+def _fakes(model: nn.Module, mode: FakeTensorMode) -> dict[int, Any]:
+    """Return a fake twin of every real parameter and buffer of `model`, by its id; what is tied has one twin."""
+    twins: dict[int, Any] = {}
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not isinstance(tensor, FakeTensor):
+            fake = mode.from_tensor(tensor.detach(), static_shapes=True)
+            twins[id(tensor)] = nn.Parameter(fake, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else fake
+    return twins
+
+
 def adopt(model: nn.Module, mode: FakeTensorMode) -> None:
-    """Make every parameter and buffer of `model` fake, in place; tied parameters stay tied."""
-    adopted: dict[int, nn.Parameter] = {}
+    """Make every parameter and buffer of `model` fake, in place."""
+    twins = _fakes(model, mode)
     for module in model.modules():
-        for name, p in module._parameters.items():
-            if p is not None and not isinstance(p, FakeTensor):
-                if id(p) not in adopted:
-                    adopted[id(p)] = nn.Parameter(mode.from_tensor(p.detach(), static_shapes=True), p.requires_grad)
-                module._parameters[name] = adopted[id(p)]
-        for name, buffer in module._buffers.items():
-            if buffer is not None and not isinstance(buffer, FakeTensor):
-                module._buffers[name] = mode.from_tensor(buffer, static_shapes=True)
+        for table in (module._parameters, module._buffers):
+            for name, tensor in table.items():
+                table[name] = twins.get(id(tensor), tensor)
+
+
+def fake_copy(model: nn.Module, mode: FakeTensorMode) -> nn.Module:
+    """Return a copy of `model` whose parameters and buffers are fake; no memory is copied."""
+    return copy.deepcopy(model, _fakes(model, mode))
 
 
 def _apply(original: Callable[..., nn.Module]) -> Callable[..., nn.Module]:

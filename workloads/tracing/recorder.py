@@ -84,8 +84,8 @@ class Recorder(TorchDispatchMode):
     that made their autograd node by its sequence number. Where the step raises, `raised_in` and `current_op` say where.
     """
 
-    def __init__(self, modules: dict[int, str], *, see_saved: bool = True) -> None:
-        """`modules` names modules by id; `see_saved` also records what autograd saves, which takes time."""
+    def __init__(self, model: nn.Module, *, see_saved: bool = True) -> None:
+        """`model` names the modules and parameters; `see_saved` also records what autograd saves, which takes time."""
         super().__init__()
         self._see_saved = see_saved
         self.record = Record()
@@ -95,9 +95,9 @@ class Recorder(TorchDispatchMode):
         self._last_error = 0
         self.current_op: Any = None
         self.paused = False
-        self._modules = modules
+        self.parameter_names = {id(p): name for name, p in model.named_parameters()}
+        self._modules = {id(module): name for name, module in model.named_modules()}
         self._alive: dict[int, tuple[Any, int]] = {}
-        self._parameter_names: dict[int, str] = {}
         self._last_seq = 0
         self._exit: contextlib.ExitStack | None = None
 
@@ -127,9 +127,6 @@ class Recorder(TorchDispatchMode):
         """Declare that a tensor's storage was there before the step and what it is."""
         number = self.block_of(tensor, role, name)
         self.record.blocks[number].born = -1
-
-    def name_parameters(self, model: nn.Module) -> None:
-        self._parameter_names = {id(p): name for name, p in model.named_parameters()}
 
     def label(self, tensor: torch.Tensor, role: Role, name: str) -> None:
         """Say what a storage that the step allocated turned out to be."""
@@ -212,7 +209,7 @@ class Recorder(TorchDispatchMode):
             if node is not None:
                 node_name = node.name()
                 if "AccumulateGrad" in node_name:
-                    layer = self._parameter_names.get(id(node.variable), "").rpartition(".")[0]
+                    layer = self.parameter_names.get(id(node.variable), "").rpartition(".")[0]
                 else:
                     forward_seq = node._sequence_nr()
         if self.layers:

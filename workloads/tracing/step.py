@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_leaves
 
-from simulator.errors import TrainwattError
+from simulator.errors import TrainwattError, first_line
 from workloads.tracing.engine import restore_in_place_sums
 from workloads.tracing.recorder import Record, Recorder
 from workloads.workload import Workload
@@ -29,15 +29,14 @@ class Step:
     accumulate: int = 1
     autocast: torch.dtype | None = None
 
-    def run(self, inputs: Any, targets: Any, mark: Callable[[str], None] = lambda phase: None) -> None:
-        """Run the step; `mark` is told each phase as it begins."""
+    def run(self, inputs: Any, targets: Any) -> None:
+        """Run the step."""
         self.optimizer.zero_grad()
-        self.backward(inputs, targets, mark)
-        mark("optimizer")
+        self.backward(inputs, targets)
         self.optimizer.step()
 
-    def backward(self, inputs: Any, targets: Any, mark: Callable[[str], None]) -> None:
-        """Run the step up to its gradients."""
+    def backward(self, inputs: Any, targets: Any, mark: Callable[[str], None] = lambda phase: None) -> None:
+        """Run the step up to its gradients; `mark` is told each phase as it begins."""
         precision = contextlib.nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
         for _ in range(self.accumulate):
             mark("forward")
@@ -72,8 +71,7 @@ def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
     """
     workload, optimizer = step.workload, step.optimizer
     inputs, targets = _data(workload, batch)
-    recorder = Recorder({id(module): name for name, module in workload.model.named_modules()}, see_saved=in_full)
-    recorder.name_parameters(workload.model)
+    recorder = Recorder(workload.model, see_saved=in_full)
     _hold(recorder, workload, inputs, targets)
 
     def mark(phase: Any) -> None:
@@ -90,7 +88,7 @@ def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
                 if not optimizer.state:
                     with recorder.pause():
                         optimizer.step()
-                _hold_state(recorder, step)
+                _hold_state(recorder, optimizer)
                 mark("optimizer")
                 optimizer.step()
     except Exception as error:
@@ -106,15 +104,11 @@ def _data(workload: Workload, batch: int) -> tuple[Any, Any]:
     try:
         return workload.inputs(batch), workload.targets(batch)
     except Exception as error:
-        raise TrainwattError(f"cannot make a batch of {batch} for {_network(workload)}: {_reason(error)}") from error
+        raise TrainwattError(f"cannot make a batch of {batch} for {_network(workload)}: {first_line(error)}") from error
 
 
 def _network(workload: Workload) -> str:
     return str(workload.meta.get("network", type(workload.model).__name__))
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _hold(recorder: Recorder, workload: Workload, inputs: Any, targets: Any) -> None:
@@ -130,16 +124,15 @@ def _hold(recorder: Recorder, workload: Workload, inputs: Any, targets: Any) -> 
                 recorder.hold(leaf, "input", f"{kind}{i}")
 
 
-def _hold_state(recorder: Recorder, step: Step) -> None:
-    names = {id(p): name for name, p in step.workload.model.named_parameters()}
-    for parameter, state in step.optimizer.state.items():
+def _hold_state(recorder: Recorder, optimizer: torch.optim.Optimizer) -> None:
+    for parameter, state in optimizer.state.items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor):
-                recorder.hold(value, "optimizer-state", f"{names.get(id(parameter), '')}.{key}")
+                recorder.hold(value, "optimizer-state", f"{recorder.parameter_names.get(id(parameter), '')}.{key}")
 
 
 def _untraceable(error: Exception, recorder: Recorder, step: Step) -> TrainwattError:
     """Say in one line in which module and at which op a step cannot be traced."""
     where = f"in {recorder.raised_in(error) or recorder.phase}"
     after = f" at or after op {recorder.current_op}" if recorder.current_op else ""
-    return TrainwattError(f"cannot trace {_network(step.workload)}: {where}{after}: {_reason(error)}")
+    return TrainwattError(f"cannot trace {_network(step.workload)}: {where}{after}: {first_line(error)}")
