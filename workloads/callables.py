@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from simulator.errors import TrainwattError, unknown
+from simulator.errors import TrainwattError, first_line, unknown
 
 
 def import_callable(spec: str) -> Callable[..., Any]:
@@ -21,8 +21,11 @@ def import_callable(spec: str) -> Callable[..., Any]:
         sys.path.insert(0, os.getcwd())
     try:
         found: Any = importlib.import_module(module_name)
-    except ImportError as error:
-        raise TrainwattError(f"cannot import {module_name!r} ({error}); give package.module:callable") from None
+    except Exception as error:  # importing runs the user's code, which may fail in any way
+        what = f"{type(error).__name__}: " if not isinstance(error, ImportError) else ""
+        raise TrainwattError(
+            f"cannot import {module_name!r} ({what}{first_line(error)}); give package.module:callable"
+        ) from error
     for part in attribute.split("."):
         if not hasattr(found, part):
             public = [n for n in dir(found) if not n.startswith("_")]

@@ -349,6 +349,14 @@ def test_what_cannot_be_traced_fails_with_one_line(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("code", ["def broken(:", "1 / 0", "import nothing_like_it"])
+def test_a_module_that_cannot_be_imported_fails_with_one_line(models: str, tmp_path: Path, code: str) -> None:
+    (tmp_path / "torn_module.py").write_text(code)
+    sys.modules.pop("torn_module", None)
+    with pytest.raises(TrainwattError, match=r"^cannot import 'torn_module' \([^\n]*$"):
+        trace("torn_module:net", batch=2)
+
+
 def test_a_failed_trace_leaves_pytorch_as_it_was(models: str) -> None:
     apply, init = nn.Module._apply, nn.init.kaiming_uniform_
     with pytest.raises(TrainwattError):
