@@ -6,10 +6,13 @@ a change makes a new value. Numbers that depend on the batch are `Extent`s; `Gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
+
+import numpy as np
 
 from simulator.errors import TrainwattError
 from simulator.extent import Extent, evaluate
@@ -91,7 +94,10 @@ class Storage:
     """A block of memory. All tensors that alias each other share one.
 
     `born` is the op that allocates it (-1: before the step), `died` the op after which eager PyTorch frees it
-    (-1: before the first op, as last step's gradients; None: it outlives the step). `name` is that of the
+    (-1: before the first op, as last step's gradients; None: it outlives the step). `held` is the op until whose end
+    the program itself (a variable, the autograd engine) keeps it, where that is longer than the ops that made its
+    surroundings use it; what autograd saved is not in that, so it is what remains of the lifetime in a step that
+    saves less (-1: no longer than its uses). `name` is that of the
     parameter, buffer, gradient, optimizer state or input it holds, empty otherwise.
     """
 
@@ -100,6 +106,7 @@ class Storage:
     born: int
     died: int | None
     name: str = ""
+    held: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,30 @@ class Op:
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """A dimension that is a share of another one: how many instances of a batch go some way.
+
+    size = round(share * size of `of`), at least 1. Where `varies`, the data decide from step to step how many it
+    is: each instance goes with probability `share`, on its own (a binomial count), `size` is the expectation, and the
+    most that can occur is all of `of`. Raises `TrainwattError` unless 0 < share <= 1.
+    """
+
+    of: str
+    share: float
+    varies: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise TrainwattError(f"a share of {self.share} of dimension {self.of!r}; a share is above 0 and at most 1")
+
+    def size(self, whole: Any) -> Any:
+        """Return the size of the share of `whole`, an int or an array of ints (halves round up)."""
+        if isinstance(whole, int):
+            return max(1, math.floor(self.share * whole + 0.5))
+        return np.maximum(1, np.floor(self.share * whole + 0.5).astype(np.int64))
+
+
+@dataclass(frozen=True, slots=True)
 class Untraceable:
     """Why a step cannot run at some batch size, in one line."""
 
@@ -138,9 +169,10 @@ class Untraceable:
 class Graph:
     """One training step.
 
-    `sizes` binds the shared dimensions, `batch` first of all. The graph holds for every batch of at least
-    `smallest_batch`. Where PyTorch does other things at batch 1 (layouts of size-1 dimensions), `other` is the
-    graph of that form, or says why there is none.
+    `sizes` binds the shared dimensions, `batch` first of all. Those named in `shares` follow from others, in that
+    order; where `sizes` gives them no value of their own, construction binds them. The graph holds for every batch
+    of at least `smallest_batch`. Where PyTorch does other things at batch 1 (layouts of size-1 dimensions), `other`
+    is the graph of that form, or says why there is none.
 
     Raises `TrainwattError` on construction where an op, tensor or storage number points nowhere.
     """
@@ -152,8 +184,11 @@ class Graph:
     meta: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     smallest_batch: int = 1
     other: Graph | Untraceable | None = None
+    shares: Mapping[str, Share] = field(default_factory=lambda: MappingProxyType({}))
 
     def __post_init__(self) -> None:
+        if any(name not in self.sizes for name in self.shares):
+            object.__setattr__(self, "sizes", MappingProxyType({**self.bound(self.sizes), **self.sizes}))
         n_ops, n_tensors, n_storages = len(self.ops), len(self.tensors), len(self.storages)
         used: set[int] = set()
         for ids in ("inputs", "outputs", "mutates", "saved"):
@@ -186,12 +221,27 @@ class Graph:
             raise TrainwattError(f"batch {batch}; a batch has at least 1 sample")
         if fixed := self.meta.get("fixed_batch"):
             raise TrainwattError(f"no batch {batch} for a graph of fixed batch {self.batch} ({fixed}); trace it again")
-        sizes = {**self.sizes, "batch": batch}
+        sizes = self.bound({**self.sizes, "batch": batch})
         if self.other is None or (batch > 1) == (self.smallest_batch > 1):
             return replace(self, sizes=sizes)
         if isinstance(self.other, Untraceable):
             raise TrainwattError(f"no step at batch {batch}; {self.other.reason}")
+        sizes = self.other.bound({**self.other.sizes, "batch": batch})
         return replace(self.other, sizes=sizes, other=replace(self, other=None))
+
+    def bound(self, sizes: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `sizes` (ints, or arrays of ints) with every share in it bound to its expectation."""
+        found = dict(sizes)
+        for name, share in self.shares.items():
+            found[name] = share.size(found[share.of])
+        return found
+
+    def worst(self) -> Graph:
+        """Return the step with every share that varies at the most that can occur: all of its whole."""
+        sizes = dict(self.sizes)
+        for name, share in self.shares.items():
+            sizes[name] = sizes[share.of] if share.varies else share.size(sizes[share.of])
+        return self if sizes == dict(self.sizes) else replace(self, sizes=MappingProxyType(sizes))
 
     def concrete(self) -> Graph:
         """Return the graph with every number evaluated at its sizes: all extents are ints, nothing re-batches."""

@@ -17,10 +17,10 @@ from typing import Any, cast
 from simulator.errors import TrainwattError, first_line
 from simulator.extent import Extent, Poly, parse_extent
 from simulator.files import write_atomic
-from simulator.graph import ITEM_BYTES, PHASES, ROLES, Graph, Layout, Op, Storage, Tensor, Untraceable
+from simulator.graph import ITEM_BYTES, PHASES, ROLES, Graph, Layout, Op, Share, Storage, Tensor, Untraceable
 
 FORMAT = "trainwatt-graph"
-VERSION = 1
+VERSION = 2
 
 _OP_COLUMNS = (
     "name",
@@ -35,7 +35,7 @@ _OP_COLUMNS = (
     "forward",
     "runs",
 )
-_STORAGE_COLUMNS = ("size_bytes", "role", "born", "died", "name")
+_STORAGE_COLUMNS = ("size_bytes", "role", "born", "died", "name", "held")
 _GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -94,6 +94,7 @@ def _form(graph: Graph) -> dict[str, Any]:
     return {
         "meta": dict(graph.meta),
         "sizes": dict(graph.sizes),
+        "shares": {name: [share.of, share.share, share.varies] for name, share in graph.shares.items()},
         "smallest_batch": graph.smallest_batch,
         "layouts": [[list(map(_plain, x.shape)), list(map(_plain, x.stride)), x.dtype] for x in layouts],
         "tensors": dict(zip(("layout", "storage", "offset"), map(list, zip(*tensors, strict=True)), strict=False)),
@@ -165,11 +166,13 @@ def _graph(form: Mapping[str, Any]) -> Graph:
                 storages["role"],
                 storages["born"],
                 storages["died"],
-                _same_length(storages, "name"),
+                storages["name"],
+                _same_length(storages, "held"),
             )
         ),
         sizes=MappingProxyType({name: int(value) for name, value in form["sizes"].items()}),
         meta=MappingProxyType(dict(form["meta"])),
+        shares=MappingProxyType({name: Share(*row) for name, row in form["shares"].items()}),
         smallest_batch=int(form["smallest_batch"]),
         other=None if other is None else Untraceable(other["untraceable"]) if "untraceable" in other else _graph(other),
     )

@@ -200,7 +200,7 @@ def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str 
         wrong = [b for b in batches if graph.other is not None and (b > 1) != (graph.smallest_batch > 1)]
         if wrong:
             raise TrainwattError(f"batch {wrong[0]} has a graph of its own here; price it alone")
-        sizes = {**graph.sizes, "batch": np.asarray(batches, dtype=np.int64)}
+        sizes = graph.bound({**graph.sizes, "batch": np.asarray(batches, dtype=np.int64)})
     operands: dict[int, Operand] = {}
 
     def operand(layout: Layout) -> Operand:

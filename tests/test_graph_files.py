@@ -65,7 +65,7 @@ def _document(graph: Graph, path: Path) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda d: d.update(version=99), "schema version 99; this is version 1"),
+        (lambda d: d.update(version=99), "schema version 99; this is version 2"),
         (lambda d: d.update(format="other"), "is no graph file"),
         (lambda d: d.pop("ops"), "is damaged"),
         (lambda d: d["ops"]["inputs"].__setitem__(0, [10**6]), "names tensor 1000000"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +11,11 @@ import torch
 
 from simulator.errors import TrainwattError, unknown
 from simulator.graph import Graph, Untraceable
+from simulator.techniques import Technique
 from workloads.optimizers import optimizer_from
 from workloads.scope import freeze_batch_norm, set_scope
 from workloads.sources import workload_from
+from workloads.techniques import make_step
 from workloads.tracing.build import Mismatch, build_graph, same_numbers
 from workloads.tracing.fake import faking
 from workloads.tracing.recorder import Record
@@ -41,6 +43,8 @@ def trace(
     precision: str = "fp32",
     accumulate: int = 1,
     channels_last: bool = False,
+    techniques: Iterable[Technique] = (),
+    rebatches: bool = True,
     progress: Callable[[float], None] = lambda share: None,
 ) -> Graph:
     """Record one eager training step of `model` on fake tensors and return its graph, bound to `batch`.
@@ -49,7 +53,9 @@ def trace(
     returns a `torch.nn.Module` or a `Workload`; a Hugging Face model class is built from its config class), a
     module, or a `Workload`. `batch` counts the samples of one forward pass; with `accumulate` the optimizer steps
     after that many passes. `train` is a scope (see `workloads.scope.set_scope`), `loss` is `cross-entropy`, `mse`,
-    `package.module:callable` or a function of (outputs, targets). `progress` is told the share of the work done.
+    `package.module:callable` or a function of (outputs, targets). `techniques` trace the step with their runnable
+    twins applied; what a transform makes of the plain trace is the same. `rebatches=False` records at `batch` alone
+    (for steps whose numbers are no polynomials of it). `progress` is told the share of the work done.
 
     The step is recorded at `batch` and `batch + 1`, which tells the dimensions that are the batch, and at 1, where
     PyTorch may do other things. Raises `TrainwattError`, naming module and op, for what cannot be traced.
@@ -78,8 +84,9 @@ def trace(
         if batch_norm == "eval":
             freeze_batch_norm(workload.model)
         set_scope(workload.model, train)
+        step = make_step(techniques, workload, make_optimizer, accumulate, PRECISIONS[precision])
+        workload = step.workload
         parameters = [p for p in workload.model.parameters() if p.requires_grad]
-        step = Step(workload, make_optimizer(parameters), accumulate, PRECISIONS[precision])
         meta = {
             **workload.meta,
             "parameters": sum(p.numel() for p in workload.model.parameters()),
@@ -94,14 +101,22 @@ def trace(
             "torch": torch.__version__,
             "trainwatt": importlib.metadata.version("trainwatt"),
         }
-        return trace_step(step, batch, meta, progress)
+        return trace_step(step, batch, meta, progress, rebatches=rebatches)
 
 
 def trace_step(
-    step: Step, batch: int, meta: Mapping[str, Any], progress: Callable[[float], None] = lambda share: None
+    step: Step,
+    batch: int,
+    meta: Mapping[str, Any],
+    progress: Callable[[float], None] = lambda share: None,
+    *,
+    rebatches: bool = True,
 ) -> Graph:
     """Record `step` (in `fake.faking()`) at the batch sizes that make its graph; see `trace`."""
     with without_collection():
+        if not rebatches:
+            only = record_step(step, batch)
+            return build_graph(only, only, batch, {**_with_dummies(meta, only), "fixed_batch": "it was traced so"})
         base = max(batch, 2)
         try:
             first = record_step(step, base)

@@ -21,7 +21,8 @@ from workloads.workload import Workload
 class Step:
     """A training step: zero_grad, then `accumulate` times (forward, loss, backward), then the optimizer.
 
-    The outputs and the loss live until backward is done, as local variables of a function do.
+    The outputs and the loss live until backward is done, as local variables of a function do. A technique that
+    changes how a step runs derives from this class and overrides `executes`, `backward` or `update`.
     """
 
     workload: Workload
@@ -29,14 +30,27 @@ class Step:
     accumulate: int = 1
     autocast: torch.dtype | None = None
 
-    def run(self, inputs: Any, targets: Any) -> None:
-        """Run the step."""
+    def run(self, inputs: Any, targets: Any) -> torch.Tensor | None:
+        """Run the step and return its loss; None where the mini-batch is dropped."""
+        if not self.executes():
+            return None
         self.optimizer.zero_grad()
-        self.backward(inputs, targets)
+        loss = self.backward(inputs, targets)
+        self.update()
+        return loss
+
+    def executes(self) -> bool:
+        """Tell whether the mini-batch presented now is trained on."""
+        return True
+
+    def update(self) -> None:
+        """Change the parameters by their gradients."""
         self.optimizer.step()
 
-    def backward(self, inputs: Any, targets: Any, mark: Callable[[str], None] = lambda phase: None) -> None:
-        """Run the step up to its gradients; `mark` is told each phase as it begins."""
+    def backward(
+        self, inputs: Any, targets: Any, mark: Callable[[str], None] = lambda phase: None
+    ) -> torch.Tensor | None:
+        """Run the step up to its gradients and return the loss; `mark` is told each phase as it begins."""
         precision = contextlib.nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
         for _ in range(self.accumulate):
             mark("forward")
@@ -48,6 +62,7 @@ class Step:
                     loss = loss / self.accumulate
             mark("backward")
             loss.backward()
+        return loss.detach()
 
 
 @contextlib.contextmanager
@@ -87,10 +102,10 @@ def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
             if in_full:
                 if not optimizer.state:
                     with recorder.pause():
-                        optimizer.step()
+                        step.update()
                 _hold_state(recorder, optimizer)
                 mark("optimizer")
-                optimizer.step()
+                step.update()
     except Exception as error:
         raise _untraceable(error, recorder, step) from error
     record = recorder.record
