@@ -104,6 +104,19 @@ def evaluate(extent: Extent, sizes: Mapping[str, Any]) -> Any:
     return total
 
 
+def substitute(extent: Extent, values: Mapping[str, Extent]) -> Extent:
+    """Return `extent` with some of its dimensions replaced by other extents."""
+    if isinstance(extent, int) or not any(name in values for monomial, _ in extent.terms for name in monomial):
+        return extent
+    total: Extent = 0
+    for monomial, coefficient in extent.terms:
+        term: Extent = coefficient
+        for name in monomial:
+            term = term * values.get(name, symbol(name))
+        total = total + term
+    return total
+
+
 _TERM = re.compile(r"(?P<sign>[+-]?)(?P<body>[^+-]+)")
 
 

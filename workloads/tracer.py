@@ -115,21 +115,27 @@ def trace_step(
     """Record `step` (in `fake.faking()`) at the batch sizes that make its graph; see `trace`."""
     with without_collection():
         if not rebatches:
-            only = record_step(step, batch)
-            return build_graph(only, only, batch, {**_with_dummies(meta, only), "fixed_batch": "it was traced so"})
+            only, unsaved = record_step(step, batch), _unsaved(step, batch)
+            return build_graph(only, unsaved, batch, {**_with_dummies(meta, only), "fixed_batch": "it was traced so"})
         base = max(batch, 2)
         try:
             first = record_step(step, base)
             progress(0.4)
-            second = record_step(step, base + 1, in_full=False)
+            second = _unsaved(step, base + 1)
             progress(0.7)
             graph = build_graph(first, second, base, _with_dummies(meta, first))
         except (Mismatch, TrainwattError) as error:
             exact = record_step(step, batch)  # raises again where it is this batch size that fails
-            return build_graph(exact, exact, batch, {**_with_dummies(meta, exact), "fixed_batch": str(error)})
+            described = {**_with_dummies(meta, exact), "fixed_batch": str(error)}
+            return build_graph(exact, _unsaved(step, batch), batch, described)
         graph = _with_single(graph, step)
         progress(1.0)
         return graph.rebatch(batch)
+
+
+def _unsaved(step: Step, batch: int) -> Record:
+    """Record for numbers, and for how long the program itself keeps what autograd saves."""
+    return record_step(step, batch, in_full=False, saving="elsewhere")
 
 
 def _with_dummies(meta: Mapping[str, Any], record: Record) -> dict[str, Any]:
@@ -140,10 +146,9 @@ def _with_single(graph: Graph, step: Step) -> Graph:
     """Return `graph` with what happens at batch 1, where that is not the same graph."""
     other: Graph | Untraceable
     try:
-        if same_numbers(graph, record_step(step, 1, in_full=False), 1):
+        if same_numbers(graph, record_step(step, 1, in_full=False, saving="ignored"), 1):
             return graph
-        single = record_step(step, 1)
-        other = build_graph(single, single, 1, graph.meta)
+        other = build_graph(record_step(step, 1), _unsaved(step, 1), 1, graph.meta)
     except TrainwattError as error:
         other = Untraceable(str(error))
     return replace(graph, smallest_batch=2, other=other)

@@ -29,8 +29,9 @@ class Mismatch(Exception):
 def build_graph(first: Record, second: Record, batch: int, meta: Mapping[str, Any]) -> Graph:
     """Return the graph of a step recorded at `batch` and, in `second`, at `batch + 1`.
 
-    The second record need not be in full: what the optimizer does is taken not to depend on the batch.
-    Pass the same record twice for a graph without a batch dimension. Raises `Mismatch` where the two differ in more
+    The second record need not be in full: what the optimizer does is taken not to depend on the batch. Where it was
+    made with what autograd saves elsewhere, its frees tell what the program itself holds (`Storage.held`). For a graph
+    without a batch dimension both are of the same batch size. Raises `Mismatch` where the two differ in more
     than numbers.
     """
     return _Builder(first, second, batch).build(meta)
@@ -156,7 +157,8 @@ class _Builder:
             layer = call.layer
             if forward is not None:
                 layer = layer or calls[forward].layer
-                forward = last[forward] if forward < index else None
+                # The engine sums gradients after a node is done; the sum differentiates nothing.
+                forward = last[forward] if forward < index and not call.by_engine else None
             if call.func.name() == "aten::convolution_backward":
                 self._split(call, other, layer, forward)
             else:
@@ -231,6 +233,7 @@ class _Builder:
             if tensor.storage not in product and tensor.offset == 0:
                 product[tensor.storage] = _numel(tensor.layout) * ITEM_BYTES[tensor.layout.dtype]
         made = self._makers()
+        used = _last_uses(self.ops, self.tensors, len(blocks))
         storages = []
         for number, block in enumerate(blocks):
             other = others[number] if number < len(others) else block
@@ -243,7 +246,8 @@ class _Builder:
             died = None if block.died is None else last[block.died] if block.died >= 0 else -1
             if died is not None and died < born:
                 died = born
-            storages.append(Storage(size, role, born, died, block.name))
+            held = last[other.died] if other.died is not None and other.died >= 0 and born >= 0 else -1
+            storages.append(Storage(size, role, born, died, block.name, held if held > used[number] else -1))
         return tuple(storages)
 
     def _makers(self) -> dict[int, int]:
@@ -253,6 +257,21 @@ class _Builder:
             for number in op.outputs:
                 made.setdefault(self.tensors[number].storage, index)
         return made
+
+
+def _last_uses(ops: list[Op], tensors: list[Tensor], storages: int) -> list[int]:
+    """Return the last op that uses each storage; of one made in forward, the last that does so before backward."""
+    used = [-1] * storages
+    forward = set()
+    for index, op in enumerate(ops):
+        early = op.phase in ("forward", "loss")
+        for number in (*op.inputs, *op.outputs, *op.mutates):
+            storage = tensors[number].storage
+            if early:
+                forward.add(storage)
+            if early or storage not in forward:
+                used[storage] = index
+    return used
 
 
 def _numel(layout: Layout) -> Extent:

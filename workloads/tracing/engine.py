@@ -30,7 +30,9 @@ def restore_in_place_sums(record: Record) -> None:
         return number
 
     for index, call in enumerate(record.calls):
+        made = call.new
         if _is_engine_sum(call, made_by):
+            call.by_engine = True
             old = current(call.inputs[0][0])
             assert call.outputs[0] is not None
             new = call.outputs[0][0]
@@ -41,7 +43,8 @@ def restore_in_place_sums(record: Record) -> None:
                 if sum_block.role == "gradient":
                     block.role, block.name = sum_block.role, sum_block.name
                 call.func, call.new, call.mutated = aten.add_.Tensor, [], [call.outputs[0]]
-        for number in call.new:
+        # Read before `new` is emptied: a sum may be summed into again, by another node.
+        for number in made:
             made_by[number] = (call.node, call.forward_seq)
 
     if renamed:

@@ -11,11 +11,11 @@ import sys
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensor
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -30,6 +30,8 @@ _sequence_number = torch._C._autograd._get_sequence_nr
 
 View = tuple[int, tuple[int, ...], tuple[int, ...], int, torch.dtype]
 """A tensor as recorded: storage number, shape, stride, offset, dtype."""
+
+Saving = Literal["seen", "ignored", "elsewhere"]
 
 _SKIPPED_NAMESPACES = ("prim", "profiler")
 
@@ -53,6 +55,7 @@ class Call:
     forward_seq: int | None = None
     node: str | None = None
     input_views: list[bool] | None = None
+    by_engine: bool = False
 
 
 @dataclass(slots=True)
@@ -84,10 +87,14 @@ class Recorder(TorchDispatchMode):
     that made their autograd node by its sequence number. Where the step raises, `raised_in` and `current_op` say where.
     """
 
-    def __init__(self, model: nn.Module, *, see_saved: bool = True) -> None:
-        """`model` names the modules and parameters; `see_saved` also records what autograd saves, which takes time."""
+    def __init__(self, model: nn.Module, *, saving: Saving = "seen") -> None:
+        """`model` names the modules and parameters; `saving` is what to do about the tensors that autograd saves.
+
+        `seen` writes them down, `ignored` does not (which is faster). `elsewhere` hands autograd stand-ins, so that
+        what is saved keeps no storage alive: frees are then those of a step that saves nothing.
+        """
         super().__init__()
-        self._see_saved = see_saved
+        self._saving = saving
         self.record = Record()
         self.phase: Phase = "forward"
         self.layers: list[str] = []
@@ -148,8 +155,9 @@ class Recorder(TorchDispatchMode):
         self._exit = contextlib.ExitStack()
         self._exit.callback(register_module_forward_pre_hook(self._enter_module).remove)
         self._exit.callback(register_module_forward_hook(self._leave_module, always_call=True).remove)
-        if self._see_saved:
-            self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(self._pack, lambda t: t))
+        if self._saving != "ignored":
+            pack = self._pack if self._saving == "seen" else self._stand_in
+            self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t))
         self._last_seq = _sequence_number()
         return super().__enter__()
 
@@ -183,6 +191,23 @@ class Recorder(TorchDispatchMode):
         if not self.paused:
             self.record.saved.append((_sequence_number() - 1, self._view(tensor)))
         return tensor
+
+    def _stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return a tensor like `tensor` with a storage of its own, known by the same number."""
+        number = self.block_of(tensor)
+        if self.paused or self.record.blocks[number].born < 0 or not isinstance(tensor, FakeTensor):
+            return tensor
+        with self.pause():
+            stand_in = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+        storage = stand_in.untyped_storage()
+        key, alive = storage._cdata, self._alive
+
+        def freed(_: Any) -> None:
+            if alive.get(key, (None, -1))[1] == number:
+                del alive[key]
+
+        alive[key] = (weakref.ref(storage, freed), number)
+        return stand_in
 
     # -- calls ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from simulator.errors import TrainwattError, first_line
 from workloads.tracing.engine import restore_in_place_sums
-from workloads.tracing.recorder import Record, Recorder
+from workloads.tracing.recorder import Record, Recorder, Saving
 from workloads.workload import Workload
 
 
@@ -77,16 +77,16 @@ def without_collection() -> Iterator[None]:
             gc.enable()
 
 
-def record_step(step: Step, batch: int, *, in_full: bool = True) -> Record:
+def record_step(step: Step, batch: int, *, in_full: bool = True, saving: Saving = "seen") -> Record:
     """Record `step` at a batch size, in the state it has from its second execution on.
 
     Call it in `fake.faking()`. Gradients are None when the step begins, optimizer state exists. A record that is not
-    `in_full` is for comparing numbers: it ends after backward and does not know what autograd saved. Raises
+    `in_full` is for comparing numbers: it ends after backward. `saving` is that of `Recorder`. Raises
     `TrainwattError` naming module and op where the step cannot run on fake tensors.
     """
     workload, optimizer = step.workload, step.optimizer
     inputs, targets = _data(workload, batch)
-    recorder = Recorder(workload.model, see_saved=in_full)
+    recorder = Recorder(workload.model, saving=saving)
     _hold(recorder, workload, inputs, targets)
 
     def mark(phase: Any) -> None:
