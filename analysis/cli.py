@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from analysis import completion
-from analysis.group import OneOf, PoliteGroup
+from analysis.group import INTERRUPTED, OneOf, PoliteGroup
 from analysis.source import TraceOptions, graph_from, is_graph_file, parse_arguments, parse_shape, read_widths
 from simulator.errors import TrainwattError, unknown
 
 if TYPE_CHECKING:
     from simulator.cost import HardwareModel
-    from simulator.graph import Graph
-    from simulator.report import Report
 
 EPILOG = """\b
 Examples:
   trainwatt estimate resnet18 --device jetson-nano --batch 32
   trainwatt estimate resnet18 --device jetson-nano --apply "smd{p=0.5}" --json -
+  trainwatt diff resnet18 --apply "structured-prune{ratio=0.5}" --device jetson-nano
   trainwatt trace mobilenetv2 -o mobilenetv2.graph
   trainwatt list devices
 
@@ -134,6 +133,9 @@ def _trace_options(given: Mapping[str, Any]) -> TraceOptions:
 )
 @click.option("--top", metavar="N", type=click.IntRange(min=0), default=10, show_default=True, help="Layers to show.")
 @click.option("--json", "json_path", metavar="PATH", help="Write the results as JSON ('-': to standard output).")
+@click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Price a run of N epochs too.")
+@click.option("--dataset-size", metavar="N", type=click.IntRange(min=1), help="Samples of an epoch.")
+@click.option("--run", "run_path", metavar="FILE", help="Price the phases of a run file (TOML) instead of one step.")
 @click.option("--csv", "csv_path", metavar="PATH", help="Write one row per op ('-': to standard output).")
 @click.option("--timeline", "timeline_path", metavar="PATH", help="Write a trace for Perfetto or chrome://tracing.")
 @click.option("--verbose", "-v", is_flag=True, help="Spell out the assumptions.")
@@ -145,6 +147,9 @@ def estimate(  # click passes options by name
     unknown: str,
     top: int,
     json_path: str | None,
+    epochs: int | None,
+    dataset_size: int | None,
+    run_path: str | None,
     csv_path: str | None,
     timeline_path: str | None,
     verbose: bool,
@@ -154,6 +159,7 @@ def estimate(  # click passes options by name
 
     A model of your own is package.module:callable, something that returns a torch.nn.Module.
     """
+    from analysis.estimate_command import document, price_run, priced, text, trainings
     from analysis.output import check_writable, write
 
     outputs = [path for path in (json_path, csv_path, timeline_path) if path is not None]
@@ -167,11 +173,21 @@ def estimate(  # click passes options by name
         raise TrainwattError(
             f"{'--csv' if csv_path else '--timeline'} with {len(hardware)} devices; give one --device for it"
         )
-    techniques = _techniques(applied)
-    reports = _reports(graph_from(source, options), hardware, techniques, unknown)
+    if (epochs is None) != (dataset_size is None):
+        given, other = ("--epochs", "--dataset-size") if epochs else ("--dataset-size", "--epochs")
+        raise TrainwattError(f"{given} without {other}; a run takes both")
+    if run_path is not None:
+        senseless = {"--apply": applied, "--epochs": epochs, "--csv": csv_path, "--timeline": timeline_path}
+        for option in (name for name, value in senseless.items() if value is not None):
+            raise TrainwattError(f"{option} with --run; the run file says what is run, and only totals come out")
+        price_run(graph_from(source, options), hardware, run_path, json_path, unknown)
+        return
+    techniques = _techniques(applied)  # before the work of tracing
+    reports = priced(graph_from(source, options), hardware, techniques, unknown)
+    runs = trainings(reports, epochs, dataset_size)
 
     if json_path:
-        write(json_path, _json(reports))
+        write(json_path, document(reports, runs))
     if csv_path:
         from analysis.opcsv import to_csv
 
@@ -181,11 +197,7 @@ def estimate(  # click passes options by name
 
         write(timeline_path, to_trace(reports[0]))
     if "-" not in outputs:
-        from analysis.summary import summary, totals_side_by_side
-
-        parts = [totals_side_by_side(reports)] if len(reports) > 1 else []
-        parts += [summary(report, top=top, verbose=verbose) for report in reports]
-        click.echo(("\n\n" + "-" * 78 + "\n\n").join(parts))
+        click.echo(text(reports, runs, top=top, verbose=verbose))
 
 
 def _devices(names: tuple[str, ...], modes: tuple[str, ...]) -> list[HardwareModel]:
@@ -207,28 +219,62 @@ def _techniques(text: str | None) -> tuple[Any, ...]:
     return parse(text)
 
 
-def _reports(graph: Graph, hardware: list[HardwareModel], techniques: tuple[Any, ...], unknown: str) -> list[Report]:
-    """Return the report on each device; techniques give it the untreated step as its baseline."""
-    from dataclasses import replace
-
-    from simulator.estimate import estimate as price
+@cli.command(short_help="Show what a technique changes, op by op.")
+@click.argument("before", metavar="NETWORK|GRAPH|MODULE:CALLABLE", shell_complete=completion.networks)
+@click.argument("after", metavar="[NETWORK|GRAPH]", required=False, shell_complete=completion.networks)
+@click.option(
+    "--apply",
+    "applied",
+    metavar="TECHNIQUES",
+    shell_complete=completion.techniques,
+    help="Compare with the step that these make.",
+)
+@click.option(
+    "--device", "-d", "name", metavar="DEVICE", shell_complete=completion.devices, help="Time and energy too."
+)
+@click.option("--power-mode", "mode", metavar="MODE", help="Of the device.")
+@tracing_options
+@click.option("--by", type=OneOf(["layer", "op"]), default="layer", show_default=True, help="Add up, or each op.")
+@click.option("--top", metavar="N", type=click.IntRange(min=1), default=20, show_default=True, help="Changes to show.")
+@click.option("--all", "everything", is_flag=True, help="Show all changes.")
+@click.option("--unknown", type=OneOf(["stop", "list"]), default="stop", help="As of estimate.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the changes as JSON ('-': to standard output).")
+def diff(
+    before: str,
+    after: str | None,
+    applied: str | None,
+    name: str | None,
+    mode: str | None,
+    by: str,
+    top: int,
+    everything: bool,
+    unknown: str,
+    json_path: str | None,
+    **tracing: Any,
+) -> None:
+    """Show which ops a technique removes, adds and changes, or in which ops two graphs differ."""
+    if (after is None) == (applied is None):
+        given = "both a second graph and --apply" if after else "one graph and no technique"
+        raise TrainwattError(f"{given} to compare; give a second graph or --apply")
+    if mode is not None and name is None:
+        raise TrainwattError("--power-mode without a device; give --device")
+    from analysis.diff import diff as compare
+    from analysis.difftext import diff_document, diff_text
+    from analysis.estimate_command import dumped
+    from analysis.output import check_writable, write
     from simulator.techniques import apply
 
-    if not techniques:
-        return [price(graph, device, unknown=unknown) for device in hardware]
-    treated = apply(techniques, graph)
-    return [
-        replace(price(treated, device, unknown=unknown), baseline=price(graph, device, unknown=unknown))
-        for device in hardware
-    ]
-
-
-def _json(reports: list[Report]) -> str:
-    import json
-
-    from simulator.report import to_json
-
-    return json.dumps(to_json(reports), indent=1, allow_nan=False, ensure_ascii=False)
+    if json_path is not None:
+        check_writable(json_path)
+    techniques = _techniques(applied)
+    hardware = _devices((name,), (mode,) if mode else ())[0] if name else None
+    first = graph_from(before, _trace_options(tracing))
+    second = apply(techniques, first) if after is None else graph_from(after, _trace_options(tracing))
+    found = compare(first, second, hardware, unknown=unknown)
+    if json_path is not None:
+        write(json_path, dumped(diff_document(found, name)))
+    if json_path != "-":
+        click.echo(diff_text(found, by_op=by == "op", top=None if everything else top))
 
 
 @cli.command(short_help="Record a training step and store its graph.")
@@ -256,6 +302,70 @@ def trace(source: str, output: str, **tracing: Any) -> None:
 
     save(graph, output)
     click.echo(f"{output}: {len(graph.ops)} ops, batch {graph.batch}; 'trainwatt estimate {output}' prices it")
+
+
+@cli.command(short_help="Train for real, plainly and with techniques.")
+@click.argument("network", metavar="NETWORK|MODULE:CALLABLE", shell_complete=completion.networks)
+@click.option(
+    "--apply",
+    "applied",
+    metavar="TECHNIQUES",
+    shell_complete=completion.techniques,
+    help="Such as smd{p=0.5}.",
+)
+@click.option(
+    "--dataset", metavar="NAME", default="digits", show_default=True, help="digits, or package.module:callable."
+)
+@click.option("--steps", metavar="N", type=click.IntRange(min=1), default=300, show_default=True, help="Mini-batches.")
+@click.option("--batch", "-b", metavar="N", type=click.IntRange(min=1), default=32, show_default=True)
+@click.option("--optimizer", metavar="SPEC", default="sgd{momentum=0.9}", show_default=True)
+@click.option("--lr", metavar="RATE", type=float, help="Learning rate (default 0.01, or that of --optimizer).")
+@click.option("--seed", metavar="N", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--repeats", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="Seeds, from --seed on."
+)
+@click.option("--input-size", metavar="N", type=click.IntRange(min=1), help="Side of the digits (default: network's).")
+@click.option("--arg", "arguments", metavar="KEY=VALUE", multiple=True, help="Argument of the model.")
+@click.option("--threads", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--no-baseline", is_flag=True, help="Leave plain training out.")
+@click.option("--json", "json_path", metavar="PATH", help="Write the results as JSON ('-': to standard output).")
+@click.pass_context
+def run(ctx: click.Context, network: str, **options: Any) -> None:
+    """Train a network on real data, plainly and with techniques, and compare what comes out.
+
+    Ctrl-C ends the training, reports what was reached, and exits with 130.
+    """
+    from analysis.run_command import train_and_report
+
+    if train_and_report(network, _techniques(options.pop("applied")), **options):
+        ctx.exit(INTERRUPTED)
+
+
+@cli.command(short_help="Hold published numbers against ours.")
+@click.argument("paper", required=False, metavar="[PAPER]")
+@click.option("--missed", "missed_only", is_flag=True, help="Show only the claims that are missed.")
+@click.option("--json", "json_path", metavar="PATH", help="Write one row a claim as JSON ('-': to standard output).")
+def claims(paper: str | None, missed_only: bool, json_path: str | None) -> None:
+    """Print each published number, ours, the error, and whether it is met, or missed and why.
+
+    PAPER is one of the keys that the listing's files are called by, such as yang2023; without it, all papers.
+    """
+    import json
+
+    from analysis.claims import claims as published
+    from analysis.claims import judge_all
+    from analysis.claims.report import rows, text
+    from analysis.output import check_writable, progress_bar, write
+
+    wanted = published(paper)
+    if json_path:
+        check_writable(json_path)
+    with progress_bar("judging claims") as progress:
+        verdicts = list(judge_all(wanted, progress))
+    if json_path:
+        write(json_path, json.dumps(rows(verdicts), indent=1, allow_nan=False, ensure_ascii=False))
+    if json_path != "-":
+        click.echo(text(verdicts, missed_only=missed_only))
 
 
 @cli.command("list", short_help="List networks, devices, techniques or rules.")

@@ -7,11 +7,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from analysis.output import progress_bar
 from simulator.errors import TrainwattError
-from simulator.graph import Graph
+
+if TYPE_CHECKING:
+    from simulator.graph import Graph  # its numpy takes too long for `--help`
 
 GRAPH_SUFFIXES = (".graph", ".json")
 DEFAULT_BATCH = 32

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from math import isfinite
 
 from analysis.table import pairs, percent, shortened, table
 from simulator.graph import Graph
 from simulator.memory import Holder
-from simulator.report import Change, Report, Totals, parameters
+from simulator.report import Report, parameters
+from simulator.spread import over
+from simulator.totals import Change, Totals
 from simulator.units import show
 
 _HEAD = ("latency", "share", "energy", "MACs", "FLOPs", "traffic")
@@ -64,6 +67,7 @@ def summary(report: Report, *, top: int, verbose: bool) -> str:
         _layers(report, top),
         _kernels(report),
         memory(report),
+        spread(report),
     ]
     if report.baseline:
         parts.append(savings(report))
@@ -75,7 +79,7 @@ def totals_side_by_side(reports: Sequence[Report]) -> str:
     """Return one column of totals for each device."""
     rows = [("", *(r.device + (f" {r.mode}" if r.mode else "") for r in reports))]
     rows.append(("latency", *(show(r.total.latency_s, "s") for r in reports)))
-    rows.append(("energy", *(_joules(r.total.energy_j) for r in reports)))
+    rows.append(("energy", *(joules(r.total.energy_j) for r in reports)))
     for phase in reports[0].phases:
         rows.append((f"  {phase}", *(show(r.phases[phase].latency_s, "s") for r in reports)))
     rows.append(("MACs", *(show(r.total.macs, "MAC") for r in reports)))
@@ -86,7 +90,8 @@ def totals_side_by_side(reports: Sequence[Report]) -> str:
     return "\n".join([pairs(step_lines(reports[0].graph)), "", "devices", table(rows)])
 
 
-def _joules(value: float) -> str:
+def joules(value: float) -> str:
+    """Return an energy as text; a device may not know its own."""
     return show(value, "J") if isfinite(value) else "unknown"
 
 
@@ -98,7 +103,7 @@ def _cells(totals: Totals, whole: Totals) -> tuple[str, ...]:
     return (
         show(totals.latency_s, "s"),
         percent(totals.latency_s / whole.latency_s if whole.latency_s else None),
-        _joules(totals.energy_j),
+        joules(totals.energy_j),
         show(totals.macs, "MAC"),
         show(totals.flops, "FLOP"),
         show(totals.traffic_bytes, "byte"),
@@ -160,6 +165,18 @@ def memory(report: Report) -> str:
     return "\n".join(lines)
 
 
+def spread(report: Report) -> str:
+    """Return how latency and energy vary from one mini-batch to the next, where that is left to chance."""
+    if not report.stochastic:
+        return ""
+    rows: list[tuple[str, ...]] = [("", "expected", "executed", "mean", "std dev", "5 %", "50 %", "95 %")]
+    for name, quantity, write in (("latency", "latency_s", lambda x: show(x, "s")), ("energy", "energy_j", joules)):
+        varied = over([(getattr(report.step_cost, quantity), 1)])
+        numbers = [getattr(report.total, quantity), getattr(report.executed, quantity), *astuple(varied)]
+        rows.append((name, *map(write, numbers)))
+    return "per presented mini-batch; executed: one in which every op runs that can\n" + table(rows)
+
+
 def _maker(holder: Holder) -> str:
     if holder.name:
         return holder.name
@@ -174,16 +191,17 @@ def savings(report: Report) -> str:
     columns = {"latency": "latency_s", "energy": "energy_j", "MACs": "macs", "traffic": "traffic_bytes"}
     rows = [("", *columns)]
     for name, changes in (*saved.phases.items(), ("total", saved.total)):
-        rows.append((name, *(_change(changes[column]) for column in columns.values())))
+        rows.append((name, *(change_text(changes[column]) for column in columns.values())))
     peak = saved.peak_bytes
     return (
         "change against the step without techniques\n"
         + table(rows)
-        + f"\n  peak memory {_change(peak)} ({show(peak.baseline, 'byte')} -> {show(peak.result, 'byte')})"
+        + f"\n  peak memory {change_text(peak)} ({show(peak.baseline, 'byte')} -> {show(peak.result, 'byte')})"
     )
 
 
-def _change(change: Change) -> str:
+def change_text(change: Change) -> str:
+    """Return a change as a signed percentage of the baseline."""
     if change.saved_fraction is None:
         return "-" if not change.result else "new"
     return f"{-100 * change.saved_fraction:+.1f} %" if change.saved else "0.0 %"

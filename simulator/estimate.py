@@ -21,8 +21,9 @@ OURS = (
 def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", schedule: Schedule = sequential) -> Report:
     """Return what one step of `graph` costs on `device`.
 
-        latency = sum over ops of runs(op) * latency(op), energy likewise; peak = `replay`, whatever the runs
+        latency = sum over ops of runs(op) * latency(op), energy likewise; peak = `replay` of the worst mini-batch
 
+    The worst mini-batch is one in which every op runs and every share that varies is at the most that can occur.
     An op without a work rule raises `TrainwattError`; with `unknown="list"` it counts nothing and the
     assumptions name its kind.
     """
@@ -33,15 +34,13 @@ def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", sche
         assumptions.insert(0, "counted as nothing, for want of a work rule: " + ", ".join(work.missing))
     if read := graph.meta.get("values_assumed_in"):
         assumptions.insert(0, "values that the step reads were taken as true, 0.0 or 1, in " + ", ".join(read))
-    mode = device.card.get("mode")
+    worst = graph.worst()
     return Report(
         graph=graph,
-        device=device.name,
-        mode=str(mode) if mode else None,
+        hardware=device,
         work=work,
         cost=cost,
         timeline=schedule(cost.latency_s[work.row_of_op], work.runs),
-        memory=replay(graph, device.workspace_bytes(graph)),
-        memory_bytes=float(device.memory_bytes),
+        memory=replay(worst, device.workspace_bytes(worst)),
         assumptions=tuple(assumptions),
     )

@@ -185,9 +185,12 @@ def peaks(graph: Graph, batches: Sequence[int] | Ints) -> Ints:
 
     The memory held during an op is a polynomial in the batch size (a line, in most graphs), so the peak is
     the highest of a set of lines: exact, and no replay is repeated. Raises `TrainwattError` where the step
-    does not exist at one of the batch sizes.
+    does not exist at one of the batch sizes. Dimensions that are shares of the batch are rounded, so a graph with some
+    is replayed at each size, at the most that can occur.
     """
     wanted = np.asarray(batches, dtype=np.int64)
+    if graph.shares:
+        return np.array([replay(graph.rebatch(int(b)).worst()).peak_bytes for b in wanted], dtype=np.int64)
     found = np.zeros(wanted.shape, dtype=np.int64)
     # Rebatching checks the sizes and gives batch 1 its own graph, where it has one; the extremes stand
     # for the others.

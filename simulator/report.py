@@ -4,87 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from simulator.cost import BOUNDS, Cost
+from simulator.cost import BOUNDS, Cost, HardwareModel
 from simulator.graph import ITEM_BYTES, PHASES, Graph
 from simulator.memory import Memory, storage_bytes
 from simulator.schedule import Timeline
-from simulator.work import KERNELS, Floats, Ints, Work
+from simulator.spread import StepCost, drawn, executions, over, step_cost, stochastic, varies
+from simulator.totals import QUANTITIES, SAVED_QUANTITIES, Change, OpColumns, Totals
+from simulator.work import KERNELS, Floats, Ints, Work, work_of
 
 SCHEMA = "trainwatt-estimate"
 VERSION = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What adds up over ops: seconds, joules, operations and bytes of memory traffic.
-
-    Each op counts as often as it is expected to run. A MAC is counted as 2 FLOPs among `flops`.
-    """
-
-    latency_s: float = 0.0
-    energy_j: float = 0.0
-    macs: float = 0.0
-    flops: float = 0.0
-    read_bytes: float = 0.0
-    written_bytes: float = 0.0
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-    @property
-    def traffic_bytes(self) -> float:
-        """Bytes read and written."""
-        return self.read_bytes + self.written_bytes
-
-
-_QUANTITIES = tuple(f.name for f in fields(Totals))
-SAVED_QUANTITIES = ("latency_s", "energy_j", "macs", "flops", "traffic_bytes")
-"""The fields of `Totals` that savings are stated of."""
-
-
-@dataclass(frozen=True)
-class OpColumns:
-    """Per op, shape (ops,): what `Totals` adds up, what bounds it (codes into `BOUNDS`) and its kernel class
-    (codes into `KERNELS`). Everything is weighted with the op's expected runs.
-    """
-
-    latency_s: Floats
-    energy_j: Floats
-    macs: Floats
-    flops: Floats
-    read_bytes: Floats
-    written_bytes: Floats
-    bound: Ints
-    kernel: Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A quantity before and after."""
-
-    baseline: float
-    result: float
-
-    @property
-    def saved(self) -> float:
-        """How much less it is, in the quantity's own unit."""
-        return self.baseline - self.result
-
-    @property
-    def saved_fraction(self) -> float | None:
-        """How much less it is, as a fraction of the baseline; None where the baseline is zero."""
-        return self.saved / self.baseline if self.baseline else None
-
-    @property
-    def ratio(self) -> float | None:
-        """The result as a multiple of the baseline; None where the baseline is zero."""
-        return self.result / self.baseline if self.baseline else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,28 +33,66 @@ class Saving:
 
 @dataclass(frozen=True)
 class Report:
-    """The cost of one training step of `graph` on the device called `device` in power mode `mode`.
+    """The cost of one training step of `graph` on the device of `hardware`.
 
-    `work` and `cost` are columns over rows (`Work.row_of_op`). `memory_bytes` is what a training process can
-    use on the device. `assumptions` are sentences on what the numbers take for granted. `baseline` is the
-    report that savings are stated against.
+    `work` and `cost` are columns over rows (`Work.row_of_op`). What adds up is expected per presented mini-batch,
+    with shares of the batch at their expectation; `memory` is that of the worst mini-batch that can occur.
+    `assumptions` are sentences on what the numbers take for granted. `baseline` is the report that savings are
+    stated against.
     """
 
     graph: Graph
-    device: str
-    mode: str | None
+    hardware: HardwareModel
     work: Work
     cost: Cost
     timeline: Timeline
     memory: Memory
-    memory_bytes: float
     assumptions: tuple[str, ...]
     baseline: Report | None = None
 
+    @property
+    def device(self) -> str:
+        """The name of the device."""
+        return self.hardware.name
+
+    @property
+    def mode(self) -> str | None:
+        """The power mode of the device, if it has any."""
+        mode = self.hardware.card.get("mode")
+        return str(mode) if mode else None
+
+    @property
+    def memory_bytes(self) -> float:
+        """What a training process can use on the device, in bytes."""
+        return float(self.hardware.memory_bytes)
+
     @cached_property
     def ops(self) -> OpColumns:
-        """The cost and work of each op."""
-        row, runs, work, cost = self.work.row_of_op, self.work.runs, self.work, self.cost
+        """The cost and work of each op, as often as it is expected to run."""
+        return self._columns(self.work.runs)
+
+    @cached_property
+    def executed(self) -> Totals:
+        """A mini-batch in which every op executes that can (one that is not dropped); shares at their expectation."""
+        columns = self._columns(executions(self.work.runs))
+        return Totals(*(float(getattr(columns, name).sum()) for name in QUANTITIES))
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the cost of a mini-batch is left to chance."""
+        return stochastic(self.graph)
+
+    @cached_property
+    def step_cost(self) -> StepCost:
+        """Latency and energy of a presented mini-batch as random quantities; worked out when first asked for."""
+        if not varies(self.graph):
+            return step_cost(self.work, self.cost)
+        sizes, weights = drawn(self.graph)
+        work = work_of(self.graph, at=sizes, unknown="list" if self.work.missing else "stop")
+        return step_cost(work, self.hardware.price(work), weights)
+
+    def _columns(self, runs: Floats) -> OpColumns:
+        row, work, cost = self.work.row_of_op, self.work, self.cost
         return OpColumns(
             latency_s=cost.latency_s[row] * runs,
             energy_j=cost.energy_j[row] * runs,
@@ -134,7 +107,7 @@ class Report:
     @cached_property
     def total(self) -> Totals:
         """The whole step."""
-        return Totals(*(float(getattr(self.ops, name).sum()) for name in _QUANTITIES))
+        return Totals(*(float(getattr(self.ops, name).sum()) for name in QUANTITIES))
 
     @cached_property
     def phases(self) -> Mapping[str, Totals]:
@@ -206,7 +179,7 @@ class Report:
         codes, names = _codes(labels)
         columns = [
             np.bincount(codes, weights=getattr(self.ops, quantity), minlength=len(names)).tolist()
-            for quantity in _QUANTITIES
+            for quantity in QUANTITIES
         ]
         return {name: Totals(*values) for name, *values in zip(names, *columns, strict=True)}
 
@@ -295,6 +268,7 @@ def _result(report: Report) -> dict[str, Any]:
         "device_memory_bytes": report.memory_bytes,
         "spare_bytes": report.spare_bytes,
         "savings": _savings(report.savings) if report.savings else None,
+        "spread": _spread(report) if report.stochastic else None,
         "assumptions": list(report.assumptions),
     }
     return {key: plain(value) for key, value in result.items()}
@@ -308,25 +282,32 @@ def _op(graph: Graph, index: int) -> dict[str, Any] | None:
 
 
 def _quantities(totals: Totals) -> dict[str, float]:
-    return {name: getattr(totals, name) for name in (*_QUANTITIES, "traffic_bytes")}
+    return {name: getattr(totals, name) for name in (*QUANTITIES, "traffic_bytes")}
+
+
+def _spread(report: Report) -> dict[str, Any]:
+    """Return how the cost varies from one mini-batch to the next."""
+    cost = report.step_cost
+    return {
+        "executed": _quantities(report.executed),
+        "latency_s": asdict(over([(cost.latency_s, 1)])),
+        "energy_j": asdict(over([(cost.energy_j, 1)])),
+    }
 
 
 def _savings(savings: Saving) -> dict[str, Any]:
-    def change(c: Change) -> dict[str, Any]:
-        return {
-            "baseline": c.baseline,
-            "result": c.result,
-            "saved": c.saved,
-            "saved_fraction": c.saved_fraction,
-        }
-
     return {
-        **{name: change(c) for name, c in savings.total.items()},
-        "peak_bytes": change(savings.peak_bytes),
+        **{name: change_form(c) for name, c in savings.total.items()},
+        "peak_bytes": change_form(savings.peak_bytes),
         "phases": {
-            phase: {name: change(c) for name, c in changes.items()} for phase, changes in savings.phases.items()
+            phase: {name: change_form(c) for name, c in changes.items()} for phase, changes in savings.phases.items()
         },
     }
+
+
+def change_form(change: Change) -> dict[str, float | None]:
+    """Return a change as plain values."""
+    return {name: getattr(change, name) for name in ("baseline", "result", "saved", "saved_fraction")}
 
 
 def plain(value: Any) -> Any:

@@ -186,21 +186,28 @@ def _codes(names: tuple[str, ...], among: tuple[str, ...]) -> Ints:
     return np.array([among.index(name) for name in names], dtype=np.int64)
 
 
-def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str = "stop") -> Work:
+def work_of(
+    graph: Graph,
+    batches: Sequence[int] | None = None,
+    *,
+    at: Mapping[str, Ints] | None = None,
+    unknown: str = "stop",
+) -> Work:
     """Return the work of every op of `graph`, at its own batch size or at each of `batches`.
 
-    An op without a rule raises `TrainwattError`; with `unknown="list"` it counts nothing and its kind is in
-    `Work.missing`.
+    `at` gives dimensions other sizes directly, shape (points,) each; what it does not name keeps the graph's size,
+    shares included. An op without a rule raises `TrainwattError`; with `unknown="list"` it counts nothing and its
+    kind is in `Work.missing`.
     """
     from simulator.rules import rules
 
     known = rules()
-    sizes: Mapping[str, Any] = graph.sizes
+    sizes: Mapping[str, Any] = {**graph.sizes, **(at or {})}
     if batches is not None:
         wrong = [b for b in batches if graph.other is not None and (b > 1) != (graph.smallest_batch > 1)]
         if wrong:
             raise TrainwattError(f"batch {wrong[0]} has a graph of its own here; price it alone")
-        sizes = graph.bound({**graph.sizes, "batch": np.asarray(batches, dtype=np.int64)})
+        sizes = graph.bound({**sizes, "batch": np.asarray(batches, dtype=np.int64)})
     operands: dict[int, Operand] = {}
 
     def operand(layout: Layout) -> Operand:
@@ -248,7 +255,7 @@ def work_of(graph: Graph, batches: Sequence[int] | None = None, *, unknown: str 
                 rows.append(_read_once(rule(call), call, again))
             dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
         row_of_op[i] = row
-    points = () if batches is None else (len(batches),)
+    points = np.broadcast_shapes(*map(np.shape, sizes.values()))
     return _columns(rows, dtypes, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
 
 

@@ -221,9 +221,10 @@ class FlatDevice:
 
     def price(self, work: Work) -> Cost:
         compute, memory = work.flops / 1e9, work.traffic_bytes / 1e9
-        latency = np.where(work.launches > 0, np.maximum(compute, memory), 0.0)
+        launched = (work.launches > 0).reshape(-1, *[1] * (work.macs.ndim - 1))  # also where there are points
+        latency = np.where(launched, np.maximum(compute, memory), 0.0)
         bound = np.where(compute >= memory, BOUNDS.index("compute"), BOUNDS.index("memory"))
-        bound = np.where(work.launches > 0, bound, BOUNDS.index("none"))
+        bound = np.where(launched, bound, BOUNDS.index("none"))
         return Cost(latency, 2.0 * latency, bound.astype(np.int8))
 
     def workspace_bytes(self, graph: Graph) -> Ints:

@@ -147,7 +147,7 @@ def test_assumptions_are_counted_and_spelt_out_on_demand(bench: None, stored: st
 
 def test_techniques_show_what_they_change_by_phase(bench: None, stored: str) -> None:
     text = ok("estimate", stored, "-d", "flat", "--apply", "smd{p=0.25}")
-    assert "technique  smd{p=0.25}" in text
+    assert "technique  smd{p=0.25,stretch=1.0,dropped_step=false}" in text
     assert "-25.0 %" in text
     assert "peak memory 0.0 % (47.3 kB -> 47.3 kB)" in text
 
@@ -164,7 +164,7 @@ def test_json_on_standard_output_is_the_document_and_nothing_else(bench: None, s
     assert [r["device"] for r in document["results"]] == ["flat", "tiny"]
     assert [r["fits"] for r in document["results"]] == [True, False]
     first = document["results"][0]
-    assert first["technique"] == "smd{p=0.5}"
+    assert first["technique"] == "smd{p=0.5,stretch=1.0,dropped_step=false}"
     assert first["savings"]["phases"]["backward"]["energy_j"]["saved_fraction"] == pytest.approx(0.5)
     assert sum(p["latency_s"] for p in first["phases"].values()) == pytest.approx(first["latency_s"])
     assert sum(layer["energy_j"] for layer in first["layers"]) == pytest.approx(first["energy_j"])
@@ -222,7 +222,7 @@ def test_a_timeline_too_large_merges_ops_keeps_their_time_and_says_so(step: Grap
 
 def test_everything_there_is_can_be_listed() -> None:
     assert "resnet18" in ok("list", "networks")
-    assert "smd{p=0.5}" in ok("list", "techniques")
+    assert "smd{p=0.5," in ok("list", "techniques")
     assert "convolution" in ok("list", "rules").split()
     assert ok("list", "devices").split() == hwmodels.device.devices()
 
