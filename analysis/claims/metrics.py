@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 from simulator.graph import Graph
 from simulator.techniques import apply, parse
@@ -129,3 +130,73 @@ def e2train_reduction(network: str, smd: str, slu: str, psg: float, batch: int =
     presented = float(dropped.meta.get("stretch", 1.0))
     skipped = _graph(network, batch, None, slu)
     return 100 * (1 - presented * _macs(dropped) / plain * _macs(skipped) / plain * psg)
+
+
+# -- as the gradient-filtering paper counts ----------------------------------------------------------------------------
+
+
+def _tuned(
+    network: str,
+    classes: int | None,
+    tuned: list[str] | None,
+    layers: int | None,
+    patch: int,
+    filtered: list[str] | None,
+    size: int | None,
+) -> tuple[Graph, Any, tuple[str, ...]]:
+    """Return the step, the patch of each tuned layer, and the tuned layers: the first `layers` of `tuned`."""
+    shape = None if size is None else (3, size, size)
+    graph = traced(network, 2, classes, input_shape=shape)  # batch norm of a 1x1 map needs two images
+    chosen = tuple(tuned or ())[:layers]
+    patches = dict.fromkeys(filtered, patch) if filtered else patch
+    return graph, patches, chosen
+
+
+@metric("backward-mflop")
+def backward_mflop(
+    network: str,
+    classes: int | None = None,
+    tuned: list[str] | None = None,
+    layers: int | None = None,
+    patch: int = 1,
+    filtered: list[str] | None = None,
+    size: int | None = None,
+) -> float:
+    """Backward FLOPs of one image, of the tuned convolutions and the classifier, in 1e6."""
+    from simulator.paper_scope import yang_flops
+
+    return yang_flops(*_tuned(network, classes, tuned, layers, patch, filtered, size)) / 1e6
+
+
+@metric("conv-input-kib")
+def conv_input_kib(
+    network: str,
+    classes: int | None = None,
+    tuned: list[str] | None = None,
+    layers: int | None = None,
+    patch: int = 1,
+) -> float:
+    """Memory of the tuned convolutions' inputs of one image, in KiB."""
+    from simulator.paper_scope import yang_memory_bytes
+
+    return yang_memory_bytes(*_tuned(network, classes, tuned, layers, patch, None, None)) / 1024
+
+
+@metric("backward-flop-speedup")
+def backward_flop_speedup(network: str, classes: int, tuned: list[str], layers: int, patch: int) -> float:
+    """Backward FLOPs of the tuned layers without the filter over those with it."""
+    plain, treated = (backward_mflop(network, classes, tuned, layers, r) for r in (1, patch))
+    return plain / treated
+
+
+@metric("conv-input-reduction")
+def conv_input_reduction(network: str, classes: int, tuned: list[str], layers: int, patch: int) -> float:
+    """Memory of the tuned convolutions' inputs without the filter over that with it."""
+    plain, treated = (conv_input_kib(network, classes, tuned, layers, r) for r in (1, patch))
+    return plain / treated
+
+
+@metric("conv-input-saving")
+def conv_input_saving(network: str, classes: int, tuned: list[str], layers: int, patch: int) -> float:
+    """Share of the memory of the tuned convolutions' inputs that the filter saves, in percent."""
+    return 100 * (1 - 1 / conv_input_reduction(network, classes, tuned, layers, patch))

@@ -47,14 +47,15 @@ def _section(where: str, verdicts: list[Verdict]) -> str:
 
 
 def _setting(arguments: Mapping[str, Any]) -> str:
-    return " ".join(
-        str(value) if key in ("network", "apply") else f"{key}={'|'.join(map(str, _listed(value)))}"
-        for key, value in arguments.items()
-    )
+    shown = []
+    for key, value in arguments.items():
+        text = f"{len(value)} names" if isinstance(value, list) and len(value) > 1 else _plain(value)
+        shown.append(text if key in ("network", "apply") else f"{key}={text}")
+    return " ".join(shown)
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [value]
+def _plain(value: Any) -> str:
+    return "|".join(map(str, value)) or "all" if isinstance(value, list) else str(value)
 
 
 def rows(verdicts: Iterable[Verdict]) -> list[dict[str, Any]]:
