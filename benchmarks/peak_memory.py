@@ -11,7 +11,6 @@ PyTorch and oneDNN to AVX2.
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import platform
@@ -151,9 +150,10 @@ def measure(configuration: Configuration) -> dict[str, Any]:
 
     from hwmodels.libraries.onednn import workspace_bytes
     from simulator.memory import replay
+    from workloads.peak import real_peak_bytes
     from workloads.tracer import trace
 
-    real = real_peak_bytes(configuration)
+    real = real_peak_bytes(lambda: real_step(configuration))
     graph = trace(configuration.network, batch=configuration.batch, **configuration.options)
     vector_bytes = VECTOR_BYTES[torch.backends.cpu.get_cpu_capability()]
     workspace = workspace_bytes(graph, vector_bytes=vector_bytes, threads=torch.get_num_threads())
@@ -164,26 +164,8 @@ def measure(configuration: Configuration) -> dict[str, Any]:
     }
 
 
-def real_peak_bytes(configuration: Configuration) -> int:
-    """Return the most that the allocator held during the second step."""
-    import torch
-
-    from workloads.tracing.step import without_collection
-
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
-        step, inputs, targets = real_step(configuration)
-        gc.collect()
-        with without_collection():
-            step.run(inputs, targets)
-            with torch.profiler.record_function("measured step"):
-                step.run(inputs, targets)
-    return _largest_total(profile.profiler.kineto_results.experimental_event_tree(), "measured step")
-
-
 def real_step(configuration: Configuration) -> tuple[Any, Any, Any]:
     """Return the step that `trace` records, its inputs and its targets, on real tensors."""
-    import torch
-
     from workloads.optimizers import optimizer_from
     from workloads.scope import freeze_batch_norm, set_scope
     from workloads.sources import workload_from
@@ -209,28 +191,8 @@ def real_step(configuration: Configuration) -> tuple[Any, Any, Any]:
     optimizer = optimizer_from(options.get("optimizer", MOMENTUM), options.get("foreach", False))(parameters)
     step = Step(workload, optimizer, options.get("accumulate", 1), PRECISIONS[options.get("precision", "fp32")])
     inputs, targets = workload.inputs(configuration.batch), workload.targets(configuration.batch)
-    with torch.no_grad():  # what the catalogue leaves unset may hold values that are slow to compute with
-        for parameter in workload.model.parameters():
-            parameter.normal_(std=0.02)
-        inputs.normal_()
+    inputs.normal_()  # what is left unset may hold values that are slow to compute with
     return step, inputs, targets
-
-
-def _largest_total(tree: Any, name: str) -> int:
-    """Return the largest total of the allocation events while `name` runs, in a profiler's event tree."""
-    from torch._C._profiler import _EventType
-
-    events, pending = [], list(tree)
-    while pending:
-        event = pending.pop()
-        events.append(event)
-        pending.extend(event.children)
-    (span,) = [event for event in events if event.name == name]
-    return max(
-        event.typed[1].total_allocated
-        for event in events
-        if event.typed[0] == _EventType.Allocation and span.start_time_ns <= event.start_time_ns <= span.end_time_ns
-    )
 
 
 # -- all configurations ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -31,12 +32,12 @@ def workload_from(
 ) -> Workload:
     """Return what is to be trained; see `workloads.tracer.trace` for the arguments.
 
-    Its parameters are fake tensors of `mode`, or real ones without a mode.
+    Its parameters are fake tensors of `mode`, or real and initialised ones without a mode.
 
     Raises `TrainwattError` for a name that is not there and a callable that does not return a model.
     """
     if isinstance(model, str) and ":" not in model:
-        workload = _network(model, classes, input_shape, widths, arguments, loss)
+        workload = _network(model, classes, input_shape, widths, arguments, loss, mode)
         if mode is not None:
             adopt(workload.model, mode)
     else:
@@ -49,7 +50,12 @@ def workload_from(
             workload = huggingface.workload(built, name, input_shape, loss)
         else:
             workload = _image_workload(built, name, input_shape, loss)
-    return _channels_last(workload) if channels_last else workload
+    return in_channels_last(workload) if channels_last else workload
+
+
+def _constructing(mode: FakeTensorMode | None) -> contextlib.AbstractContextManager[None]:
+    """Return the context to construct a model in: a real model is initialised as its own code says."""
+    return contextlib.nullcontext() if mode is None else building()
 
 
 def _network(
@@ -59,11 +65,12 @@ def _network(
     widths: Mapping[str, int] | None,
     arguments: Mapping[str, Any],
     loss: str | Callable[[Any, Any], Any],
+    mode: FakeTensorMode | None,
 ) -> Workload:
     card = catalog.card(name)
     count = classes or card.classes
     shape = input_shape or card.input_shape
-    with building():
+    with _constructing(mode):
         model = catalog.build(name, classes=count, widths=widths, **arguments)
 
     def targets(batch: int) -> torch.Tensor:
@@ -102,7 +109,7 @@ def _user_model(
     if classes is not None:
         given["num_classes"] = classes
     try:
-        with building():
+        with _constructing(mode):
             built = huggingface.build(function, given) if huggingface.is_model_class(function) else function(**given)
     except TrainwattError:
         raise
@@ -142,7 +149,7 @@ def _image_workload(
     )
 
 
-def _channels_last(workload: Workload) -> Workload:
+def in_channels_last(workload: Workload) -> Workload:
     """Return the workload with parameters and images in channels-last memory format."""
 
     def convert(value: Any) -> Any:

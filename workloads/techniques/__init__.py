@@ -61,6 +61,15 @@ def make_step(
     return step
 
 
+def measured(techniques: Iterable[Technique], step: Step) -> tuple[Technique, ...]:
+    """Return `techniques` with the parameters that the data decide as they turned out while `step` ran."""
+    found = []
+    for technique in techniques:
+        tell = getattr(_twin(technique), "measured", None)
+        found.append(tell(technique, step) if tell else technique)
+    return tuple(found)
+
+
 @cache
 def _module(name: str) -> ModuleType | None:
     try:
