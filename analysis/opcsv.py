@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 
-from simulator.cost import BOUNDS
 from simulator.extent import evaluate
 from simulator.graph import Graph
 from simulator.report import Report
@@ -72,7 +71,7 @@ def to_csv(report: Report) -> str:
                 written,
                 latency,
                 energy,
-                BOUNDS[bound],
+                report.cost.limits[bound],
                 start,
                 live,
             )

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from math import isfinite
 from typing import Any
 
-from simulator.cost import BOUNDS
 from simulator.graph import PHASES
 from simulator.report import Report
 
@@ -83,7 +82,7 @@ def _slices(report: Report, merge: int) -> Iterator[dict[str, Any]]:
             "macs": sum(macs[i] for i in group),
             "flops": sum(flops[i] for i in group),
             "bytes": sum(traffic[i] for i in group),
-            "bound": BOUNDS[bound[first]],
+            "bound": report.cost.limits[bound[first]],
         }
         joules = sum(energy[i] for i in group)
         if isfinite(joules):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,19 +13,28 @@ from simulator.graph import Graph
 from simulator.work import Floats, Ints, Work
 
 BOUNDS = ("none", "compute", "memory", "launch")
-"""What may bound an op: nothing (it launches nothing), arithmetic, memory traffic, or launching it."""
+"""What may bound an op, unless a device says more: nothing (it launches nothing), arithmetic, memory traffic, or
+launching it."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """Columns of cost, one row per row of `Work`, shape (rows,) or (rows, points), of ONE execution.
 
-    `latency_s` seconds, `energy_j` joules, `bound` codes into `BOUNDS`.
+    `latency_s` seconds, `energy_j` joules, `bound` codes into `limits`, the names of what may bound an op on this
+    device ("none" first). `seconds` is what each of these limits alone would take; `rails` splits `energy_j` by rail
+    or by cause, adding up to it. Where a host dispatches ops to a queue of the device, `dispatch_s` is the host's time
+    for each and `latency_s` that of the device alone; while the device waits for the host, `waiting_w` flows.
     """
 
     latency_s: Floats
     energy_j: Floats
     bound: npt.NDArray[np.int8]
+    limits: tuple[str, ...] = BOUNDS
+    seconds: Mapping[str, Floats] = field(default_factory=dict)
+    rails: Mapping[str, Floats] = field(default_factory=dict)
+    dispatch_s: Floats | None = None
+    waiting_w: float = 0.0
 
 
 class HardwareModel(Protocol):

@@ -6,7 +6,7 @@ from simulator.cost import HardwareModel
 from simulator.graph import Graph
 from simulator.memory import replay
 from simulator.report import Report
-from simulator.schedule import Schedule, sequential
+from simulator.schedule import timeline
 from simulator.work import work_of
 
 OURS = (
@@ -18,7 +18,7 @@ OURS = (
 """What every estimate takes for granted."""
 
 
-def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", schedule: Schedule = sequential) -> Report:
+def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop") -> Report:
     """Return what one step of `graph` costs on `device`.
 
         latency = sum over ops of runs(op) * latency(op), energy likewise; peak = `replay` of the worst mini-batch
@@ -40,7 +40,7 @@ def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop", sche
         hardware=device,
         work=work,
         cost=cost,
-        timeline=schedule(cost.latency_s[work.row_of_op], work.runs),
+        timeline=timeline(cost, work.row_of_op, work.runs),
         memory=replay(worst, device.workspace_bytes(worst)),
         assumptions=tuple(assumptions),
     )

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from simulator.cost import BOUNDS, Cost, HardwareModel
+from simulator.cost import Cost, HardwareModel
 from simulator.graph import ITEM_BYTES, PHASES, Graph
 from simulator.memory import Memory, storage_bytes
-from simulator.schedule import Timeline
+from simulator.schedule import Timeline, timeline
 from simulator.spread import StepCost, drawn, executions, over, step_cost, stochastic, varies
 from simulator.totals import QUANTITIES, SAVED_QUANTITIES, Change, OpColumns, Totals
 from simulator.work import KERNELS, Floats, Ints, Work, work_of
@@ -93,9 +93,10 @@ class Report:
 
     def _columns(self, runs: Floats) -> OpColumns:
         row, work, cost = self.work.row_of_op, self.work, self.cost
+        placed = timeline(cost, row, runs)
         return OpColumns(
-            latency_s=cost.latency_s[row] * runs,
-            energy_j=cost.energy_j[row] * runs,
+            latency_s=placed.step_s,
+            energy_j=cost.energy_j[row] * runs + cost.waiting_w * np.maximum(placed.step_s - placed.duration_s, 0.0),
             macs=work.macs[row] * runs,
             flops=work.flops[row] * runs,
             read_bytes=work.read_bytes[row] * runs,
@@ -133,20 +134,20 @@ class Report:
     @cached_property
     def bounds(self) -> Mapping[str, float]:
         """The share of the step's time in ops that each limit bounds; the shares add up to 1."""
-        time = np.bincount(self.ops.bound, weights=self.ops.latency_s, minlength=len(BOUNDS))
+        time = np.bincount(self.ops.bound, weights=self.ops.latency_s, minlength=len(self.cost.limits))
         whole = time.sum()
-        return {name: float(t / whole) for name, t in zip(BOUNDS, time, strict=True) if t} if whole else {}
+        return {name: float(t / whole) for name, t in zip(self.cost.limits, time, strict=True) if t} if whole else {}
 
     @cached_property
     def layer_bounds(self) -> Mapping[str, str]:
         """What bounds most of each layer's time."""
         codes, names = _codes([op.layer for op in self.graph.ops])
         cells = np.bincount(
-            codes * len(BOUNDS) + self.ops.bound,
+            codes * len(self.cost.limits) + self.ops.bound,
             weights=self.ops.latency_s,
-            minlength=len(names) * len(BOUNDS),
-        ).reshape(len(names), len(BOUNDS))
-        return {name: BOUNDS[int(row.argmax())] for name, row in zip(names, cells, strict=True)}
+            minlength=len(names) * len(self.cost.limits),
+        ).reshape(len(names), len(self.cost.limits))
+        return {name: self.cost.limits[int(row.argmax())] for name, row in zip(names, cells, strict=True)}
 
     @property
     def fits(self) -> bool:

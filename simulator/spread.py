@@ -29,6 +29,7 @@ import numpy as np
 
 from simulator.cost import Cost
 from simulator.graph import Graph
+from simulator.schedule import timeline
 from simulator.work import Floats, Ints, Work
 
 POINTS = 512
@@ -116,15 +117,25 @@ def step_cost(work: Work, cost: Cost, weights: Floats | None = None) -> StepCost
     runs = _exact(work.runs)
     certain, part = np.floor(runs), runs % 1
     levels = np.unique(part[part > 0])
-    # One row for each interval of U: below the first level everything executes, above the last only what is certain.
+    # One for each interval of U: below the first level everything executes, above the last only what is certain.
     executed = [certain + (part >= level) for level in levels] + [certain]
-    times = np.array([np.bincount(work.row_of_op, weights=e, minlength=len(work.kernel)) for e in executed])
+    latency, energy = zip(*[_executed(work, cost, times) for times in executed], strict=True)
     chance = np.diff(np.array([0.0, *levels, 1.0]))
     probability = np.outer(chance, np.ones(1) if weights is None else weights).ravel()
     return StepCost(
-        latency_s=_sorted((times @ cost.latency_s).ravel(), probability),
-        energy_j=_sorted((times @ cost.energy_j).ravel(), probability),
+        latency_s=_sorted(np.array(latency).ravel(), probability),
+        energy_j=_sorted(np.array(energy).ravel(), probability),
     )
+
+
+def _executed(work: Work, cost: Cost, times: Floats) -> tuple[Floats, Floats]:
+    """Return seconds and joules of a mini-batch in which the ops execute `times`, shape (ops,): () or (points,)."""
+    by_row = np.bincount(work.row_of_op, weights=times, minlength=len(work.kernel))
+    latency, energy = by_row @ cost.latency_s, by_row @ cost.energy_j
+    if cost.dispatch_s is None:
+        return latency, energy
+    end = timeline(cost, work.row_of_op, times).step_s.sum(axis=0)
+    return end, energy + cost.waiting_w * (end - latency)
 
 
 def over(parts: Iterable[tuple[Distribution, int]]) -> Spread:

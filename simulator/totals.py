@@ -37,7 +37,7 @@ SAVED_QUANTITIES = ("latency_s", "energy_j", "macs", "flops", "traffic_bytes")
 
 @dataclass(frozen=True)
 class OpColumns:
-    """Per op, shape (ops,): what `Totals` adds up, what bounds it (codes into `BOUNDS`) and its kernel class
+    """Per op, shape (ops,): what `Totals` adds up, what bounds it (codes into `Cost.limits`) and its kernel class
     (codes into `KERNELS`). Everything is weighted with the op's expected runs.
     """
 
