@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from hwmodels import device as module
+from hwmodels import roofline_file
 from hwmodels.device import FOLDER, device, devices, modes
 from hwmodels.numbers import KINDS, Number, derived
 from simulator.errors import TrainwattError
@@ -25,7 +26,7 @@ NANO = (FOLDER / "jetson-nano.toml").read_text(encoding="utf-8")
 
 def work_that_meets_every_number() -> Work:
     """Every kernel at every dtype, three times: much arithmetic, much traffic, and nothing but a launch."""
-    dtypes = (*module.DTYPES, "int64")
+    dtypes = (*roofline_file.DTYPES, "int64")
     shape = (len(KERNELS), len(dtypes), 3)
     kernel, dtype, kind = (part.ravel() for part in np.indices(shape))
     n = kernel.size
@@ -43,7 +44,7 @@ def test_the_name_of_a_device_is_the_name_of_its_file(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_has_a_kind_and_a_source(name: str) -> None:
     _, data = module._read(name)
-    _, numbers = module._check(data)
+    _, numbers = roofline_file._check(data)
     assert len(numbers) >= 15
     for path, number in numbers.items():
         assert number.kind in KINDS, path
@@ -53,7 +54,7 @@ def test_every_number_has_a_kind_and_a_source(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_recalled_or_taken_for_granted_is_called_assumed(name: str) -> None:
-    _, numbers = module._check(module._read(name)[1])
+    _, numbers = roofline_file._check(module._read(name)[1])
     for path, number in numbers.items():
         if number.source.endswith("recalled") or "no measurement read" in number.source:
             assert number.kind == "assumed", path
@@ -61,11 +62,11 @@ def test_what_is_recalled_or_taken_for_granted_is_called_assumed(name: str) -> N
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_of_the_file_changes_what_the_device_costs_or_holds(name: str) -> None:
-    texts, numbers = module._check(module._read(name)[1])
+    texts, numbers = roofline_file._check(module._read(name)[1])
     work = work_that_meets_every_number()
 
     def outcome(changed: dict[str, Number], mode: str) -> tuple[Any, ...]:
-        model: Any = module._build(name, texts, changed, modes(name), mode)
+        model: Any = roofline_file._build(name, texts, changed, modes(name), mode)
         cost = model.price(work)
         cores = model.card["clocks"].get("host_cores", {}).get("value")  # on the card only
         return (cost.latency_s.tobytes(), cost.energy_j.tobytes(), model.memory_bytes, cores)
@@ -81,7 +82,7 @@ def test_a_card_is_plain_json_and_every_value_on_it_has_unit_kind_and_source(nam
     model = device(name, mode)
     card = json.loads(json.dumps(model.card))
     assert (card["name"], card["mode"], card["modes"]) == (name, mode, list(modes(name)))
-    assert all(isinstance(card[text], str) and card[text] for text in (*module._TEXTS, "mode"))
+    assert all(isinstance(card[text], str) and card[text] for text in (*roofline_file._TEXTS, "mode"))
     groups = (
         "peaks",
         "bandwidths",
@@ -104,7 +105,7 @@ def test_a_card_is_plain_json_and_every_value_on_it_has_unit_kind_and_source(nam
 @pytest.mark.parametrize("name", NAMES)
 def test_every_assumed_number_of_the_device_is_on_its_list_of_assumptions(name: str) -> None:
     model = device(name)
-    _, numbers = module._check(module._read(name)[1])
+    _, numbers = roofline_file._check(module._read(name)[1])
     lines = "\n".join(model.assumptions)
     for path, number in numbers.items():
         if number.kind == "assumed" and not path.startswith("modes."):
