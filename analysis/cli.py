@@ -317,6 +317,14 @@ def trace(source: str, output: str, **tracing: Any) -> None:
     "--dataset", metavar="NAME", default="digits", show_default=True, help="digits, or package.module:callable."
 )
 @click.option("--steps", metavar="N", type=click.IntRange(min=1), default=300, show_default=True, help="Mini-batches.")
+@click.option(
+    "--pretrain",
+    metavar="N",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Mini-batches of plain training on negated inputs before, for fine-tuning from another domain.",
+)
 @click.option("--batch", "-b", metavar="N", type=click.IntRange(min=1), default=32, show_default=True)
 @click.option("--optimizer", metavar="SPEC", default="sgd{momentum=0.9}", show_default=True)
 @click.option("--lr", metavar="RATE", type=float, help="Learning rate (default 0.01, or that of --optimizer).")

@@ -35,7 +35,11 @@ def _header(experiment: Experiment) -> str:
     lines = [
         ("network", f"{settings.network} (input {shape})"),
         ("data", f"{data.name}, {len(data.train_inputs)} training and {len(data.test_inputs)} test samples"),
-        ("training", f"{settings.steps} mini-batches of {settings.batch}, {settings.optimizer_text}, {count}"),
+        (
+            "training",
+            f"{settings.steps} mini-batches of {settings.batch}, {settings.optimizer_text}, {count}"
+            + (f", after {settings.pretrain} on negated inputs" if settings.pretrain else ""),
+        ),
         ("seed", str(first) if first == last else f"{first} to {last}, means ± standard deviation over them"),
     ]
     lines += [("technique", text_of(column.techniques)) for column in experiment.columns if column.techniques]
@@ -153,6 +157,7 @@ def to_json(experiment: Experiment) -> str:
         },
         "batch": settings.batch,
         "steps": settings.steps,
+        "pretrain": settings.pretrain,
         "optimizer": settings.optimizer_text,
         "threads": settings.threads,
         "interrupted": experiment.interrupted,

@@ -35,6 +35,7 @@ class Settings:
     dataset: str = DIGITS
     batch: int = 32
     steps: int = 300
+    pretrain: int = 0
     optimizer: str = "sgd{momentum=0.9}"
     lr: float | None = None
     seed: int = 0
@@ -148,6 +149,7 @@ def run(
         dataset,
         batch=settings.batch,
         steps=settings.steps,
+        pretrain=settings.pretrain,
         optimizer=settings.optimizer_text,
         arguments=settings.arguments,
     )

@@ -1,9 +1,10 @@
 """What each technique costs in accuracy on scikit-learn's digits, beside what it saves, as a markdown table.
 
-Every technique at its default setting that can run trains a small network side by side with plain training: the same
-weights, the same mini-batches, one thread, several seeds. MACs are counted in the real steps, time is measured, and
-the saving on a device (latency and energy of a mini-batch, peak memory) is what `trainwatt estimate` predicts, with the
-parameters that the data decide as they turned out. `--only TEXT` takes the techniques whose name has TEXT in it.
+Every technique at its default setting that can run fine-tunes a small network side by side with plain training: the
+same weights, pretrained on the same images negated, the same mini-batches, one thread, several seeds. MACs are counted
+in the real steps, time is measured, and the saving on a device (latency and energy of a mini-batch, peak memory) is
+what `trainwatt estimate` predicts, with the parameters that the data decide as they turned out. `--only TEXT` takes the
+techniques whose name has TEXT in it.
 
 ResNet-20 has the blocks that every technique needs, and images of 16x16, four times the pixels of the digits, keep it
 all short.
@@ -46,6 +47,7 @@ def main() -> None:
         network="resnet20-cifar",
         input_size=16,
         steps=300,
+        pretrain=200,
         batch=16,
         seeds=3,
         optimizer="sgd{momentum=0.9,lr=0.02}",
@@ -56,6 +58,7 @@ def main() -> None:
         options.network,
         batch=options.batch,
         steps=options.steps,
+        pretrain=options.pretrain,
         optimizer=options.optimizer,
         repeats=options.seeds,
         input_size=options.input_size,
@@ -91,7 +94,8 @@ def _caption(experiment: Experiment, name: str) -> str:
     seeds = f"{settings.repeats} seeds (mean ± standard deviation)" if settings.repeats > 1 else "one seed"
     return (
         f"{settings.network} (input {shape}) on {len(experiment.dataset.train_inputs)} digits, "
-        f"{len(experiment.dataset.test_inputs)} for the test; {settings.steps} mini-batches of {settings.batch}, "
+        f"{len(experiment.dataset.test_inputs)} for the test; {settings.steps} mini-batches of {settings.batch} after "
+        f"{settings.pretrain} of plain training on negated images, "
         f"{settings.optimizer_text}, {seeds}, one thread. "
         f"Plain training: {_accuracy(plain)} %, {1e3 * (batch_seconds(plain) or 0):.1f} ms a mini-batch. "
         f"Saved: predicted for {name}."

@@ -6,7 +6,7 @@ import contextlib
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,7 +32,9 @@ class Training:
     """What is to be trained, on what, and how long.
 
     `model` and `arguments` are those of `workloads.tracer.trace`. Training presents `steps` mini-batches of `batch`
-    samples. Raises `TrainwattError` on construction for a mini-batch larger than the training data and for no steps.
+    samples. With `pretrain`, all start from weights that so many plain steps on the negated training inputs have
+    made: another domain, from which to fine-tune. Raises `TrainwattError` on construction for a mini-batch larger than
+    the training data and for no steps.
     """
 
     model: Any
@@ -41,6 +43,7 @@ class Training:
     steps: int = 300
     optimizer: str = "sgd{momentum=0.9}"
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    pretrain: int = 0
 
     def __post_init__(self) -> None:
         samples = len(self.dataset.train_inputs)
@@ -48,6 +51,8 @@ class Training:
             raise TrainwattError(f"batch {self.batch}; dataset {self.dataset.name!r} has {samples} training samples")
         if self.steps < 1:
             raise TrainwattError(f"{self.steps} steps; training takes at least 1")
+        if self.pretrain < 0:
+            raise TrainwattError(f"{self.pretrain} steps of pretraining; give 0 for none")
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,9 @@ class Choice:
 class _Lane:
     """One of the runs that go on side by side, with random numbers of its own."""
 
-    def __init__(self, training: Training, techniques: tuple[Technique, ...], seed: int) -> None:
+    def __init__(
+        self, training: Training, techniques: tuple[Technique, ...], seed: int, weights: Mapping[str, Any] | None = None
+    ) -> None:
         torch.manual_seed(seed)
         self.techniques, self.dataset = techniques, training.dataset
         self.feed = Feed(training.dataset)
@@ -79,6 +86,8 @@ class _Lane:
             channels_last=False,
             mode=None,
         )
+        if weights is not None:
+            workload.model.load_state_dict(weights)
         workload.model.train()
         self.step = make_step(techniques, self.feed.into(workload), optimizer_from(training.optimizer, foreach=False))
         check_fit(self.step.workload, self.feed, self.dataset)
@@ -132,13 +141,14 @@ def train(
 ) -> Trial:
     """Train once with each of `choices`, in turns, so that what else the machine does hits all alike.
 
-    All start from the weights of `seed` and see the same mini-batches in the same order; each has its own random
-    numbers, so that none changes another. `progress` is told the share of the steps that is done. Where the user
-    interrupts (KeyboardInterrupt) when each has run a step, the trial holds what was reached. Raises `TrainwattError`
-    where techniques do not apply to the model, or the model does not fit the data.
+    All start from the weights of `seed`, pretrained if so wished, and see the same mini-batches in the same order; each
+    has its own random numbers, so that none changes another. `progress` is told the share of the steps that is done.
+    Where the user interrupts (KeyboardInterrupt) when each has run a step, the trial holds what was reached. Raises
+    `TrainwattError` where techniques do not apply to the model, or the model does not fit the data.
     """
     with torch.random.fork_rng(devices=[]):
-        lanes = [_Lane(training, choice.techniques, seed) for choice in choices]
+        weights = _pretrained(training, seed) if training.pretrain else None
+        lanes = [_Lane(training, choice.techniques, seed, weights) for choice in choices]
         steps = [max(1, round(training.steps * choice.stretch)) for choice in choices]
         before = [lane.score() for lane in lanes]
         rows = shuffled_batches(len(training.dataset.train_inputs), training.batch, seed)
@@ -155,6 +165,16 @@ def train(
                 raise
             interrupted = True
         return Trial(seed, tuple(lane.finished(at) for lane, at in zip(lanes, before, strict=True)), interrupted)
+
+
+def _pretrained(training: Training, seed: int) -> Mapping[str, Any]:
+    """Return the weights and buffers after plain training on negated inputs, in an order of its own."""
+    source = replace(training.dataset, train_inputs=-training.dataset.train_inputs)
+    lane = _Lane(replace(training, dataset=source), (), seed)
+    rows = shuffled_batches(len(source.train_inputs), training.batch, seed + 1)
+    for _ in range(training.pretrain):
+        lane.present(next(rows))
+    return lane.step.workload.model.state_dict()
 
 
 def peak_bytes(training: Training, choice: Choice) -> int:
