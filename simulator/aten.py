@@ -108,9 +108,12 @@ def expand(at: Cursor, tensor: int, shape: Iterable[Extent]) -> int:
     """Add a view in which dimensions of size 1 are repeated, with stride 0."""
     shape, layout = tuple(shape), at.edit.tensors[tensor].layout
     missing = len(shape) - len(layout.shape)
-    stride = [0] * missing + [
+    stride: list[Extent] = [
         st if old == new else 0 for old, new, st in zip(layout.shape, shape[missing:], layout.stride, strict=True)
     ]
+    for extent in reversed(shape[:missing]):  # a new dimension of size 1 gets the stride of a contiguous tensor
+        following = shape[len(shape) - len(stride)] if stride else 1
+        stride.insert(0, 0 if extent != 1 else following * stride[0] if stride else 0)
     out = at.edit.view(tensor, at.edit.layout(shape, layout.dtype, stride))
     at.call("aten::expand", [tensor], [out], {"size": shape, "implicit": False})
     return out
@@ -151,7 +154,8 @@ def clone(at: Cursor, tensor: int, memory_format: str | None = "contiguous_forma
 def contiguous_form(at: Cursor, tensor: int) -> int:
     """Add a copy where the tensor is not contiguous already; what `Tensor.contiguous` does."""
     layout = at.edit.tensors[tensor].layout
-    return tensor if layout.stride == contiguous(layout.shape) else clone(at, tensor)
+    strides = zip(layout.shape, layout.stride, contiguous(layout.shape), strict=True)
+    return tensor if all(e == 1 or got == right for e, got, right in strides) else clone(at, tensor)
 
 
 def index_select(at: Cursor, tensor: int, dim: int, index: int, saved: Iterable[int] = ()) -> int:

@@ -10,12 +10,13 @@ graph = edit.graph()
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+from simulator.bits import BITS
 from simulator.extent import Extent, substitute
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Phase, Role, Storage, Tensor
 from simulator.lifetimes import settle
@@ -23,6 +24,14 @@ from simulator.lifetimes import settle
 # Where autograd's formulas are one per operand, it saves only what the gradients that are wanted need
 # (tools/autograd/derivatives.yaml of PyTorch). All other ops have one formula and save all or nothing.
 FORMULA_PER_OPERAND = frozenset({"addmm", "mm", "bmm", "baddbmm", "addbmm", "addmv", "mv", "dot", "mul", "mul_", "div"})
+
+ON_DEMAND = "on_demand"
+"""Attribute of forward ops of an autograd function of its own that does for backward only what the gradients wanted
+need: its first op saves an operand only for a gradient that uses it, and what is made only to be saved goes with that.
+"""
+
+WHOLE = "whole"
+"""Attribute of backward ops of an autograd function of its own that computes all its gradients if it computes one."""
 
 
 @dataclass(eq=False, slots=True)
@@ -122,6 +131,14 @@ class Edit:
         """Say the same of storage number `storage`."""
         self._held.setdefault(storage, []).append(until)
 
+    def holders(self, storage: int) -> tuple[Node, ...]:
+        """Return the nodes until whose end the program itself keeps storage number `storage`."""
+        return tuple(self._held.get(storage, ()))
+
+    def release_storage(self, storage: int) -> None:
+        """Say that the program itself keeps storage number `storage` no longer than ops use it."""
+        self._held.pop(storage, None)
+
     # -- ops -------------------------------------------------------------------------------------------------------
 
     def remove(self, node: Node) -> None:
@@ -157,23 +174,44 @@ class Edit:
 
         Results are whatever is forward or loss, and what changes parameters, buffers or optimizer state.
         """
+        done = self._needed(set(), narrow=False)
+        due = {n.forward for n in done if n.phase == "backward"}
+        self.keep(self._needed(due, narrow=True).__contains__)
+        self._unsave()
+
+    def _needed(self, due: Collection[Node | None], *, narrow: bool) -> set[Node]:
+        """Return what `sweep` keeps, if backward ops that only update buffers count where their forward op is `due`.
+
+        Such an op is of a forward pass run again in backward: it stays for as long as the gradients that it is run for.
+        `narrow` says whether output masks are fitted to what is kept.
+        """
         lasting = {i for i, s in enumerate(self.storages) if s.born < 0 and s.died is None}
+        buffers = {i for i in lasting if self.storages[i].role == "buffer"}
         wanted: set[int] = set()  # storages
         looked_at: set[int] = set()  # tensors, which are what a view must make
+        updated: set[int] = set()  # those of parameters and state that the optimizer takes
         needed: set[Node] = set()
         for node in reversed(self.nodes):
             written = {self.tensors[t].storage for t in (*node.outputs, *node.mutates)}
-            changes = any(self.tensors[t].storage in lasting for t in node.mutates)
-            used = bool(looked_at.intersection(node.outputs)) if self._is_view(node) else bool(written & wanted)
-            if node.phase in ("forward", "loss") or changes or used:
+            changed = lasting.intersection(self.tensors[t].storage for t in node.mutates)
+            if node.phase == "backward" and node.forward is not None and node.forward not in due:
+                changed -= buffers
+            looked = looked_at | updated if node.phase == "optimizer" else looked_at
+            used = bool(looked.intersection(node.outputs)) if self._is_view(node) else bool(written & wanted)
+            reads = node.phase == "optimizer" and not node.outputs  # a step count, say, for Python
+            whole = WHOLE in node.attrs and node.forward in due
+            if node.phase in ("forward", "loss") or changed or used or reads or whole:
                 needed.add(node)
-                self._mask(node, wanted)
+                if narrow:
+                    self._mask(node, wanted)
                 wanted.update(self.tensors[t].storage for t in node.inputs)
+                if node.phase == "backward" and node.forward is not None:
+                    wanted.update(self.tensors[t].storage for t in node.forward.saved)
                 # What views a parameter in backward is no result because the optimizer uses the parameter too.
-                later = node.phase == "optimizer"
-                looked_at.update(t for t in node.inputs if not (later and self.tensors[t].storage in lasting))
-        self.keep(needed.__contains__)
-        self._unsave()
+                for t in node.inputs:
+                    later = node.phase == "optimizer" and self.tensors[t].storage in lasting
+                    (updated if later else looked_at).add(t)
+        return needed
 
     def _is_view(self, node: Node) -> bool:
         sources = {self.tensors[t].storage for t in node.inputs}
@@ -196,17 +234,20 @@ class Edit:
         for node in self.nodes:
             if node.forward is not None:
                 uses.setdefault(node.forward, set()).update(self.tensors[t].storage for t in node.inputs)
-        before = self._saved()
-        for node in self.nodes:
-            if not node.saved:
-                continue
+        before, saving = self._saved(), [node for node in self.nodes if node.saved]
+        for node in saving:
             if node not in uses:
                 node.saved = ()
-            elif node.kind in FORMULA_PER_OPERAND:
+            elif node.kind in FORMULA_PER_OPERAND or not node.attrs.keys().isdisjoint((BITS, ON_DEMAND)):
                 node.saved = tuple(t for t in node.saved if self.tensors[t].storage in uses[node])
-        # An op in place whose gradient needs what it overwrites is preceded by a copy, made only to be saved.
+        # An op in place whose gradient needs what it overwrites is preceded by a copy, made only to be saved; so are
+        # copies in a smaller dtype. Where the op runs again in backward, the copy of its first run is saved by none.
+        before.update(t for node in saving if not node.saved and node.kind == "clone" for t in node.outputs)
         forgotten = before - self._saved() - {t for node in self.nodes for t in node.inputs}
-        self.keep(lambda node: node.kind != "clone" or not forgotten.issuperset(node.outputs))
+        copies = ("clone", "_to_copy")
+        self.keep(
+            lambda node: not (node.kind in copies or ON_DEMAND in node.attrs) or not forgotten.issuperset(node.outputs)
+        )
 
     def _saved(self) -> set[int]:
         return {t for node in self.nodes for t in node.saved}
@@ -371,7 +412,8 @@ class Cursor:
 
     def drop(self, tensor: int) -> None:
         """Let the function forget a local variable of the frame now (it is deleted, or has no name)."""
-        self._frames[-1].discard(self.edit.tensors[tensor].storage)
+        if self._frames:
+            self._frames[-1].discard(self.edit.tensors[tensor].storage)
 
 
 def numel(shape: Iterable[Extent]) -> Extent:

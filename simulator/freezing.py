@@ -37,4 +37,7 @@ def freeze(edit: Edit, names: Collection[str]) -> None:
                 f"the optimizer updates many parameters in one op ({node.kind}); trace the step without foreach"
             )
         edit.remove(node)
+    for node in edit.nodes:  # autocast keeps its copies of weights that are trained, and no others
+        if node.kind == "_to_copy" and node.phase == "forward" and edit.tensors[node.inputs[0]].storage in frozen:
+            edit.release_storage(edit.tensors[node.outputs[0]].storage)
     edit.sweep()

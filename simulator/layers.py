@@ -9,10 +9,18 @@ from simulator.edit import Edit, Node
 from simulator.errors import TrainwattError, unknown
 from simulator.graph import ROOT_LAYER, Graph
 
+BESIDE = frozenset({"instance_filter"})
+"""Modules of networks that techniques train beside the given one. Techniques applied later leave these alone."""
+
+
+def beside(name: str) -> bool:
+    """Tell whether a layer or parameter is part of a network beside the given one."""
+    return name.partition(".")[0] in BESIDE
+
 
 def parameters(graph: Graph) -> Mapping[str, int]:
     """Return the number of dimensions of every parameter, by name, in the order the network registers them."""
-    named = {i: s.name for i, s in enumerate(graph.storages) if s.role == "parameter"}
+    named = {i: s.name for i, s in enumerate(graph.storages) if s.role == "parameter" and not beside(s.name)}
     rank: dict[int, int] = {}
     for tensor in graph.tensors:  # the first tensor in a parameter's storage is the parameter itself
         if tensor.storage in named:
@@ -32,7 +40,7 @@ def weight_layers(graph: Graph) -> list[str]:
 
 def forward_convolutions(edit: Edit) -> list[Node]:
     """Return the convolutions of the forward pass, in execution order."""
-    return [n for n in edit.nodes if n.kind == "convolution" and n.phase == "forward"]
+    return [n for n in edit.nodes if n.kind == "convolution" and n.phase == "forward" and not beside(n.layer)]
 
 
 def choose(known: Sequence[str], what: str, layers: Iterable[str] = (), last: int | None = None) -> list[str]:

@@ -29,7 +29,8 @@ def sums(graph: Graph) -> Sums:
     work = work_of(graph)
     size = storage_bytes(graph)
     saved = {graph.tensors[t].storage for op in graph.ops for t in op.saved}
-    kept = sum(int(size[i]) for i in saved if graph.storages[i].born >= 0)
+    born = {i: graph.storages[i].born for i in saved}
+    kept = sum(int(size[i]) for i in saved if born[i] >= 0 and graph.ops[born[i]].phase in ("forward", "loss"))
     return Sums(
         work.total(work.macs),
         work.total(work.flops),

@@ -7,7 +7,9 @@ product where it can: storage sizes and contiguous strides are computed from the
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from math import prod
 from types import MappingProxyType
@@ -75,6 +77,7 @@ class _Builder:
         self.attrs: dict[Any, Mapping[str, Any]] = {}
         self.ops: list[Op] = []
         self.extent = lru_cache(maxsize=None)(self._extent)
+        self.saved = _saved_for_backward(first)
 
     # -- numbers ---------------------------------------------------------------------------------------------------
 
@@ -162,8 +165,9 @@ class _Builder:
             if call.func.name() == "aten::convolution_backward":
                 self._split(call, other, layer, forward)
             else:
-                self._add(call, other, layer, forward, saved.get(index, []))
+                self._add(call, other, layer, forward)
             last.append(len(self.ops) - 1)
+        self._attach(saved, last)
         return Graph(
             tuple(self.ops),
             tuple(self.tensors),
@@ -172,7 +176,7 @@ class _Builder:
             MappingProxyType(dict(meta)),
         )
 
-    def _add(self, call: Call, other: Call, layer: str, forward: int | None, saved: list[View]) -> None:
+    def _add(self, call: Call, other: Call, layer: str, forward: int | None) -> None:
         inputs = self.views(call.inputs, other.inputs)
         outputs = self.views(call.outputs, other.outputs)
         mutates = self.views(call.mutated, other.mutated)
@@ -187,11 +191,18 @@ class _Builder:
                 inputs,
                 outputs,
                 mutates,
-                tuple(dict.fromkeys([self.seen[view] for view in saved if view in self.seen])),
-                self.attributes(call, other),
-                forward,
+                attrs=self.attributes(call, other),
+                forward=forward,
             )
         )
+
+    def _attach(self, saved: Mapping[int, list[View]], last: list[int]) -> None:
+        """Let each op save what autograd does; for a user's own function some of that is made by later ops."""
+        for index, views in saved.items():
+            if self.first.calls[index].func.name() == "aten::convolution_backward":
+                continue  # split into ops that save nothing
+            tensors = tuple(dict.fromkeys([self.seen[view] for view in views if view in self.seen]))
+            self.ops[last[index]] = replace(self.ops[last[index]], saved=tensors)
 
     def _split(self, call: Call, other: Call, layer: str, forward: int | None) -> None:
         """Append a convolution's backward as separate grad-input, grad-weight and grad-bias ops."""
@@ -217,16 +228,16 @@ class _Builder:
         return ""
 
     def _saved(self) -> dict[int, list[View]]:
-        """Return for each call the tensors that autograd saves for it, operands of that call or an earlier one."""
+        """Return for each call the tensors that autograd saves for it."""
         saved: dict[int, list[View]] = {}
-        for sequence, view in self.first.saved:
+        for sequence, view in self.saved:
             call = self.first.call_of_seq.get(sequence)
             if call is not None:
                 saved.setdefault(call, []).append(view)
         return saved
 
     def _storages(self, last: list[int]) -> tuple[Storage, ...]:
-        kept = {view[0] for _, view in self.first.saved}
+        kept = {view[0] for _, view in self.saved}
         blocks, others = self.first.blocks, self.second.blocks
         product = {}  # the size of a storage that a tensor fills, from that tensor's shape
         for tensor in self.tensors:
@@ -257,6 +268,17 @@ class _Builder:
             for number in op.outputs:
                 made.setdefault(self.tensors[number].storage, index)
         return made
+
+
+def _saved_for_backward(record: Record) -> list[tuple[int, View]]:
+    """Return what was saved and not let go before any backward ran, as the input of a frozen checkpoint is."""
+    backward = [i for i, call in enumerate(record.calls) if call.phase == "backward"]
+
+    def needed(view: View) -> bool:
+        block = record.blocks[view[0]]
+        return block.died is None or bisect_right(backward, block.died) > bisect_left(backward, block.born)
+
+    return [(sequence, view) for sequence, view in record.saved if needed(view)]
 
 
 def _last_uses(ops: list[Op], tensors: list[Tensor], storages: int) -> list[int]:

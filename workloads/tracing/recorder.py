@@ -105,7 +105,7 @@ class Recorder(TorchDispatchMode):
         self.parameter_names = {id(p): name for name, p in model.named_parameters()}
         self._modules = {id(module): name for name, module in model.named_modules()}
         self._alive: dict[int, tuple[Any, int]] = {}
-        self._last_seq = 0
+        self._first_seq = self._last_seq = 0
         self._exit: contextlib.ExitStack | None = None
 
     # -- storages ------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ class Recorder(TorchDispatchMode):
         if self._saving != "ignored":
             pack = self._pack if self._saving == "seen" else self._stand_in
             self._exit.enter_context(torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t))
-        self._last_seq = _sequence_number()
+        self._first_seq = self._last_seq = _sequence_number()
         return super().__enter__()
 
     def __exit__(self, *exc: Any) -> Any:
@@ -189,7 +189,11 @@ class Recorder(TorchDispatchMode):
 
     def _pack(self, tensor: torch.Tensor) -> torch.Tensor:
         if not self.paused:
-            self.record.saved.append((_sequence_number() - 1, self._view(tensor)))
+            sequence = _sequence_number() - 1
+            if sequence < self._first_seq and self.record.calls:
+                # Where a checkpoint keeps what frozen layers gave it, no op of the step has an autograd node yet.
+                self.record.call_of_seq[sequence] = len(self.record.calls) - 1
+            self.record.saved.append((sequence, self._view(tensor)))
         return tensor
 
     def _stand_in(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -199,6 +203,9 @@ class Recorder(TorchDispatchMode):
             return tensor
         with self.pause():
             stand_in = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device)
+            if offset := tensor.storage_offset():  # a part of something: as far into its storage as that is
+                room = torch.empty(tensor.untyped_storage().nbytes(), dtype=torch.uint8, device=tensor.device)
+                stand_in.set_(room.untyped_storage(), offset, tensor.shape, tensor.stride())
         storage = stand_in.untyped_storage()
         key, alive = storage._cdata, self._alive
 
@@ -272,10 +279,8 @@ class Recorder(TorchDispatchMode):
 
     def _execute(self, func: Any, args: Any, kwargs: Any) -> Any:
         corrected = shapes.CORRECTED.get(func)
-        if corrected is not None:
-            return corrected(func, *args, **kwargs)
         try:
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if corrected is None else corrected(func, *args, **kwargs)
         except DataDependentOutputException:
             if func is not aten._local_scalar_dense.default:
                 raise

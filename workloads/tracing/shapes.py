@@ -7,7 +7,9 @@ real runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
@@ -62,11 +64,31 @@ def _masked(func: Any, *args: Any, **kwargs: Any) -> Any:
     return tuple(r if wanted else None for r, wanted in zip(results, args[-1], strict=True))
 
 
+_count: ContextVar[int | None] = ContextVar("count", default=None)
+
+
+@contextmanager
+def counted(count: int | None) -> Iterator[None]:
+    """Let `nonzero` find `count` places in fake tensors, whose values nobody knows; None leaves it as it is."""
+    token = _count.set(count)
+    try:
+        yield
+    finally:
+        _count.reset(token)
+
+
+def _nonzero(func: Any, x: torch.Tensor) -> Any:
+    """Return one row of indices a place found, laid out column by column as the real kernel does."""
+    count = _count.get()
+    return func(x) if count is None else x.new_empty((x.dim(), count), dtype=torch.int64).t()
+
+
 CORRECTED: dict[Any, Callable[..., Any]] = {
     aten.native_batch_norm_backward.default: _masked,
     aten.native_layer_norm_backward.default: _masked,
     aten.native_group_norm_backward.default: _masked,
     aten.mkldnn_rnn_layer.default: _lstm_forward,
     aten.mkldnn_rnn_layer_backward.default: _lstm_backward,
+    aten.nonzero.default: _nonzero,
 }
 """For each such op, a function of (op, *its arguments) that returns its results."""
