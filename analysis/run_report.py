@@ -11,7 +11,7 @@ from analysis.table import pairs, percent, table
 from simulator.report import plain
 from simulator.techniques import Technique
 from simulator.units import show
-from workloads.trial import Run
+from workloads.training.trial import Run
 
 FORMAT, VERSION = "trainwatt-run", 1
 

@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from simulator.compose import forward_only
 from simulator.errors import TrainwattError, unknown
 from simulator.graph import Graph
+from simulator.rewriting.compose import forward_only
 from simulator.run import Phase, Run, epoch_steps, samples
 from simulator.techniques import apply, parse
 
@@ -41,7 +41,7 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
 
 
 def _scores(graph: Graph) -> Graph:
-    from simulator.pruning_cost import scoring_graph
+    from simulator.rewriting.pruning_cost import scoring_graph
 
     return scoring_graph(graph)
 

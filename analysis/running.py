@@ -16,10 +16,10 @@ from simulator.spec import parse_spec
 from simulator.techniques import Technique, apply
 from simulator.work import work_of
 from workloads.catalog import card
-from workloads.datasets import DIGITS, Dataset, dataset_from
 from workloads.tracer import trace
-from workloads.training import Choice, Training, classes_for, cpu_capability, peak_bytes, threads, train
-from workloads.trial import Run, Trial, quantile
+from workloads.training.datasets import DIGITS, Dataset, dataset_from
+from workloads.training.loop import Choice, Training, classes_for, cpu_capability, peak_bytes, threads, train
+from workloads.training.trial import Run, Trial, quantile
 
 USER_INPUT_SHAPE = (3, 224, 224)
 """What a model of the user's is given where nothing else is said, as when it is traced."""

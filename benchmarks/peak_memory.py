@@ -150,8 +150,8 @@ def measure(configuration: Configuration) -> dict[str, Any]:
 
     from hwmodels.libraries.onednn import workspace_bytes
     from simulator.memory import replay
-    from workloads.peak import real_peak_bytes
     from workloads.tracer import trace
+    from workloads.training.peak import real_peak_bytes
 
     real = real_peak_bytes(lambda: real_step(configuration))
     graph = trace(configuration.network, batch=configuration.batch, **configuration.options)

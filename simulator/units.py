@@ -22,6 +22,7 @@ class _Unit(NamedTuple):
 _UNITS: Mapping[str, _Unit] = {
     "byte": _Unit(("B", "byte", "bytes"), False, True, "1.5 GB"),
     "byte/s": _Unit(("B/s", "byte/s"), False, True, "25.6 GB/s"),
+    "byte/cycle": _Unit(("B/cycle", "byte/cycle"), False, False, "16 B/cycle"),
     "s": _Unit(("s",), True, False, "12.3 ms"),
     "Hz": _Unit(("Hz",), False, False, "921.6 MHz"),
     "J": _Unit(("J",), True, False, "2 kJ"),

@@ -11,7 +11,7 @@ evaluated at many batch sizes at once; columns then have one column of numbers p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -43,6 +43,10 @@ KERNELS = (
 )
 """Kernel classes: what a device model may treat alike. A `view` launches nothing."""
 
+PARTS = ("", "forward", "input", "weight")
+"""Which loops of a convolution's nest carry the sum: c, r, s in forward, k, r, s in grad-input, n, p, q in grad-weight.
+Every other op has no such part."""
+
 
 class Nest(NamedTuple):
     """The loop nest of an op of MACs. Every field is a number of iterations, or 1 where there is no such loop.
@@ -72,7 +76,8 @@ class Nest(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What one execution of an op does. `launches` counts kernels (one for most ops, none for views)."""
+    """What one execution of an op does. `launches` counts kernels (one for most ops, none for views), `part` is one of
+    `PARTS`."""
 
     kernel: str
     flops: Any = 0
@@ -81,6 +86,7 @@ class Row(NamedTuple):
     macs: Any = 0
     nest: Nest | None = None
     launches: int = 1
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +140,9 @@ Rule = Callable[[Call], Row]
 class Work:
     """Columns of work. Every column has shape (rows,) or (rows, points); `kernel` and `dtype` hold codes into
     `KERNELS` and `dtypes`, shape (rows,). `row_of_op` maps the graph's ops to rows, shape (ops,), and `runs` is
-    their expected number of executions. `nest` maps the names of `Nest` to columns.
+    their expected number of executions. `nest` maps the names of `Nest` to columns. `part`, shape (rows,), holds codes
+    into `PARTS`; rows that are not told apart are of no part. `bits`, shape (rows, 4): widths of the first and second
+    operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 where not given.
     """
 
     kernel: Ints
@@ -149,6 +157,14 @@ class Work:
     row_of_op: Ints
     runs: Floats
     missing: tuple[str, ...] = ()
+    part: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    bits: Ints = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.part) != len(self.kernel):
+            object.__setattr__(self, "part", np.zeros(len(self.kernel), dtype=np.int64))
+        if len(self.bits) != len(self.kernel):
+            object.__setattr__(self, "bits", np.zeros((len(self.kernel), 4), dtype=np.int64))
 
     @property
     def traffic_bytes(self) -> Floats:
@@ -171,7 +187,7 @@ def stack(works: Sequence[Work]) -> Work:
         raise TrainwattError("work tables of different points; evaluate all at equally many batch sizes")
     dtypes = tuple(dict.fromkeys(name for work in works for name in work.dtypes))
     first_row = np.cumsum([0, *(len(work.kernel) for work in works[:-1])])
-    columns = ("kernel", "launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
+    columns = ("kernel", "part", "bits", "launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
     return Work(
         **{name: np.concatenate([getattr(work, name) for work in works]) for name in columns},
         dtype=np.concatenate([_codes(work.dtypes, dtypes)[work.dtype] for work in works]),
@@ -199,6 +215,7 @@ def work_of(
     shares included. An op without a rule raises `TrainwattError`; with `unknown="list"` it counts nothing and its
     kind is in `Work.missing`.
     """
+    from simulator.bits import BITS, DONE
     from simulator.rules import rules
 
     known = rules()
@@ -222,6 +239,7 @@ def work_of(
     keys: dict[Any, int] = {}
     rows: list[Row] = []
     dtypes: list[str] = []
+    bits: list[tuple[int, ...]] = []
     missing: dict[str, None] = {}
     row_of_op = np.empty(len(graph.ops), dtype=np.int64)
     for i, op in enumerate(graph.ops):
@@ -254,9 +272,10 @@ def work_of(
                 )
                 rows.append(_read_once(rule(call), call, again))
             dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
+            bits.append((*op.attrs.get(BITS, (0, 0)), *op.attrs.get(DONE, (0, 0))))
         row_of_op[i] = row
     points = np.broadcast_shapes(*map(np.shape, sizes.values()))
-    return _columns(rows, dtypes, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
+    return _columns(rows, dtypes, bits, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
 
 
 def _repeated(tensors: tuple[int, ...]) -> tuple[int, ...]:
@@ -281,6 +300,7 @@ def _compute_dtype(graph: Graph, tensors: tuple[int, ...]) -> str:
 def _columns(
     rows: list[Row],
     dtypes: list[str],
+    bits: list[tuple[int, ...]],
     row_of_op: Ints,
     runs: list[float],
     points: tuple[int, ...],
@@ -308,4 +328,6 @@ def _columns(
         row_of_op=row_of_op,
         runs=np.array(runs, dtype=np.float64),
         missing=missing,
+        part=np.array([PARTS.index(row.part) for row in rows], dtype=np.int64),
+        bits=np.array(bits, dtype=np.int64).reshape(len(rows), 4),
     )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from simulator.channels import Channels, channel_graph
-from simulator.channels.dims import Unclear, Unknowns, times, total
-from simulator.channels.reshape import Segment, reshaped, segments
 from simulator.errors import TrainwattError
 from simulator.extent import symbol
 from simulator.graph import Graph
 from simulator.io import load, save
 from simulator.memory import replay
+from simulator.rewriting.channels import Channels, channel_graph
+from simulator.rewriting.channels.dims import Unclear, Unknowns, times, total
+from simulator.rewriting.channels.reshape import Segment, reshaped, segments
 from simulator.work import work_of
 from tests.techniques.prunable import NETS
 from workloads import trace

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from simulator.edit import Edit
 from simulator.graph import Graph
-from simulator.lifetimes import settle
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.lifetimes import settle
 from workloads import trace
 
 NETWORKS = ("resnet8-cifar", "mobilenetv2", "squeezenet1.1", "googlenet", "vgg11-cifar", "vit-tiny", "lstm")

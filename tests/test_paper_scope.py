@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from analysis.claims.yang_counting import tuned_convolutions, yang_flops, yang_memory_bytes
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.paper_scope import tuned_convolutions, yang_flops, yang_memory_bytes
 from simulator.techniques import apply, parse
 from workloads import trace
 

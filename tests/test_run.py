@@ -18,20 +18,20 @@ from click.testing import CliRunner, Result
 from torch import nn
 
 import simulator.techniques
-import workloads.training
+import workloads.training.loop
 from analysis.cli import cli
 from analysis.running import rounded
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
 from simulator.techniques import Technique, parse
 from simulator.techniques.smd import StochasticMiniBatchDropping
-from workloads.datasets import Dataset, dataset_from
-from workloads.evaluation import in_eval_mode
-from workloads.feed import shuffled_batches
 from workloads.techniques.smd import DroppingStep
 from workloads.tracing.step import Step
-from workloads.training import Choice, Training, train
-from workloads.trial import Batch, Run, Score, trimmed_mean
+from workloads.training.datasets import Dataset, dataset_from
+from workloads.training.evaluation import in_eval_mode
+from workloads.training.feed import shuffled_batches
+from workloads.training.loop import Choice, Training, train
+from workloads.training.trial import Batch, Run, Score, trimmed_mean
 from workloads.workload import Workload
 
 NETWORK = "lenet5"

@@ -10,12 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from simulator.work import work_of
-from workloads.counting import MacCounter
 from workloads.optimizers import optimizer_from
-from workloads.peak import real_peak_bytes
 from workloads.sources import workload_from
 from workloads.tracer import trace
 from workloads.tracing.step import Step
+from workloads.training.counting import MacCounter
+from workloads.training.peak import real_peak_bytes
 
 
 class Mixed(nn.Module):

@@ -163,7 +163,7 @@ def backward_mflop(
     size: int | None = None,
 ) -> float:
     """Backward FLOPs of one image, of the tuned convolutions and the classifier, in 1e6."""
-    from simulator.paper_scope import yang_flops
+    from analysis.claims.yang_counting import yang_flops
 
     return yang_flops(*_tuned(network, classes, tuned, layers, patch, filtered, size)) / 1e6
 
@@ -177,7 +177,7 @@ def conv_input_kib(
     patch: int = 1,
 ) -> float:
     """Memory of the tuned convolutions' inputs of one image, in KiB."""
-    from simulator.paper_scope import yang_memory_bytes
+    from analysis.claims.yang_counting import yang_memory_bytes
 
     return yang_memory_bytes(*_tuned(network, classes, tuned, layers, patch, None, None)) / 1024
 

@@ -61,7 +61,7 @@ def equals_one(value: Any) -> bool:
     return isinstance(value, int) and value == 1
 
 
-def _row(call: Call, x: Operand, y: Operand, w: Operand, extra_flops: Any = 0) -> Row:
+def _row(call: Call, part: str, x: Operand, y: Operand, w: Operand, extra_flops: Any = 0) -> Row:
     nest = _nest(call, x, y, w)
     return Row(
         _kernel(call, w),
@@ -70,6 +70,7 @@ def _row(call: Call, x: Operand, y: Operand, w: Operand, extra_flops: Any = 0) -
         touched(call.written),
         nest.macs,
         nest,
+        part=part,
     )
 
 
@@ -82,7 +83,7 @@ def convolution(call: Call) -> Row:
     x, w = call.inputs[0], call.inputs[1]
     y = call.outputs[0]
     call = call if "transposed" in call.attrs else _not_transposed(call)
-    return _row(call, x, y, w, y.numel if len(call.inputs) > 2 else 0)
+    return _row(call, "forward", x, y, w, y.numel if len(call.inputs) > 2 else 0)
 
 
 def _not_transposed(call: Call) -> Call:
@@ -94,14 +95,14 @@ def _not_transposed(call: Call) -> Call:
 def convolution_grad_input(call: Call) -> Row:
     """MACs as forward. Reads dy and w, writes dx."""
     dy, w = call.inputs[0], call.inputs[1]
-    return _row(call, call.outputs[0], dy, w)
+    return _row(call, "input", call.outputs[0], dy, w)
 
 
 @rule("convolution_grad_weight")
 def convolution_grad_weight(call: Call) -> Row:
     """MACs as forward, groups included. Reads dy and x, writes dw."""
     dy, x = call.inputs[0], call.inputs[1]
-    return _row(call, x, dy, call.outputs[0])
+    return _row(call, "weight", x, dy, call.outputs[0])
 
 
 @rule("convolution_grad_bias")

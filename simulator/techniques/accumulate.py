@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from simulator import aten
-from simulator.copies import Copies, copied
-from simulator.edit import Edit, Node
 from simulator.errors import TrainwattError
 from simulator.graph import LOSS_LAYER, Graph
+from simulator.rewriting import aten
+from simulator.rewriting.copies import Copies, copied
+from simulator.rewriting.edit import Edit, Node
 from simulator.techniques import Technique, check
 
 

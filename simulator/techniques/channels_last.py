@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.edit import Edit
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.memory_format import to_channels_last
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.memory_format import to_channels_last
 from simulator.techniques import Technique
 
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator import aten
-from simulator.edit import Cursor, Edit, Node
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.layers import choose, forward_convolutions
+from simulator.rewriting import aten
+from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.layers import choose, forward_convolutions
 from simulator.techniques import Technique, check
 
 _PARTS = _INPUT, _WEIGHT, _BIAS = "convolution_grad_input", "convolution_grad_weight", "convolution_grad_bias"

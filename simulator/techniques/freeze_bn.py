@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.batch_norm import freeze_batch_norms, learning_norms
-from simulator.edit import Edit
 from simulator.errors import TrainwattError
-from simulator.freezing import freeze
 from simulator.graph import Graph
-from simulator.layers import choose, layer_of, parameters
+from simulator.rewriting.batch_norm import freeze_batch_norms, learning_norms
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.freezing import freeze
+from simulator.rewriting.layers import choose, layer_of, parameters
 from simulator.techniques import Technique
 
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.edit import Edit
 from simulator.errors import TrainwattError
-from simulator.folding import Fold, fold, folds, fuse_activation
 from simulator.graph import Graph
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.folding import Fold, fold, folds, fuse_activation
 from simulator.techniques import Technique
 
 

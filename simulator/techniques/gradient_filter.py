@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from simulator.edit import Edit, Node
-from simulator.filtered_convolution import Filtered, parts_of
-from simulator.filtering import Filter, filter_of, sizes
 from simulator.graph import Graph
-from simulator.layers import choose, forward_convolutions
+from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.filtered_convolution import Filtered, parts_of
+from simulator.rewriting.filtering import Filter, filter_of, sizes
+from simulator.rewriting.layers import choose, forward_convolutions
 from simulator.techniques import Technique, check
 
 

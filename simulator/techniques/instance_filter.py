@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar
 
-from simulator import aten, filters
-from simulator.compose import bring, forward_only
-from simulator.edit import Cursor, Edit, Node
 from simulator.errors import TrainwattError
 from simulator.extent import Extent, symbol
 from simulator.graph import LOSS_LAYER, Graph, Phase, Share
-from simulator.instances import (
+from simulator.rewriting import aten, filters
+from simulator.rewriting.compose import bring, forward_only
+from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.instances import (
     loss_op,
     presented,
     refuse_split,
@@ -23,8 +23,8 @@ from simulator.instances import (
     select,
     unused,
 )
-from simulator.layers import layer_of
-from simulator.optimizer_ops import Repeated, Update, repeat, updates
+from simulator.rewriting.layers import layer_of
+from simulator.rewriting.optimizer_ops import Repeated, Update, repeat, updates
 from simulator.techniques import Technique, check
 
 NAME = "instance_filter"

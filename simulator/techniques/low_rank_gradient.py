@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from simulator import aten
-from simulator.edit import Cursor, Edit, Node, numel
 from simulator.errors import TrainwattError
 from simulator.graph import Graph, Layout
-from simulator.layers import choose, layer_of
-from simulator.optimizer_ops import Repeated, Update, new_gradient, new_parameter, repeat, updates
+from simulator.rewriting import aten
+from simulator.rewriting.edit import Cursor, Edit, Node, numel
+from simulator.rewriting.layers import choose, layer_of
+from simulator.rewriting.optimizer_ops import Repeated, Update, new_gradient, new_parameter, repeat, updates
 from simulator.techniques import Technique, check
 
 UNIT = aten.convolution_attrs((1, 1), (0, 0), (1, 1), 1)

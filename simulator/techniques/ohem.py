@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import ClassVar, Literal
 
-from simulator import aten
-from simulator.edit import Edit
 from simulator.extent import Poly, symbol
 from simulator.graph import LOSS_LAYER, Graph, Share
-from simulator.instances import (
+from simulator.rewriting import aten
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.instances import (
     loss_op,
     mean_of_each,
     per_instance,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from simulator.batch_norm import freeze_batch_norms, learning_norms
-from simulator.channels import channel_graph
-from simulator.edit import Edit
 from simulator.errors import TrainwattError
-from simulator.freezing import freeze
 from simulator.graph import Graph
-from simulator.layers import layer_of, parameters, weight_layers
-from simulator.losses import cross_entropy_of
-from simulator.optimizer_ops import updates
+from simulator.rewriting.batch_norm import freeze_batch_norms, learning_norms
+from simulator.rewriting.channels import channel_graph
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.freezing import freeze
+from simulator.rewriting.layers import layer_of, parameters, weight_layers
+from simulator.rewriting.losses import cross_entropy_of
+from simulator.rewriting.optimizer_ops import updates
 from simulator.techniques import Technique, check
 from simulator.techniques.sparse_update import SparseUpdate, trained_names
 

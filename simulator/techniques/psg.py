@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator import aten
 from simulator.bits import Pair, with_bits
-from simulator.edit import Cursor, Edit
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.quantising import Codes, Product, WeightGradient, Widths, convolutions, quantise_convolution
+from simulator.rewriting import aten
+from simulator.rewriting.edit import Cursor, Edit
+from simulator.rewriting.quantising import Codes, Product, WeightGradient, Widths, convolutions, quantise_convolution
 from simulator.techniques import Technique, check
 
 MOST_BITS = 16

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from simulator.autocast import autocast
-from simulator.edit import Edit
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.quantised_linear import linears, quantise_linear
-from simulator.quantising import Widths, convolutions, plain_gradient, quantise_convolution
+from simulator.rewriting.autocast import autocast
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.quantised_linear import linears, quantise_linear
+from simulator.rewriting.quantising import Widths, convolutions, plain_gradient, quantise_convolution
 from simulator.techniques import Technique, check
 
 HALVES = ("float16", "bfloat16")
@@ -20,7 +20,7 @@ HALVES = ("float16", "bfloat16")
 class Quantize(Technique):
     """Let convolutions and linear layers compute with whole numbers of few bits, or in 16 bits, forward and backward.
 
-    With `dtype=float16` or `bfloat16` the step runs in mixed precision, as `simulator.autocast` says; `bits` and
+    With `dtype=float16` or `bfloat16` the step runs in mixed precision, as `rewriting.autocast` says; `bits` and
     `gradient_bits` are then of no use. Otherwise each layer multiplies codes of `bits` bits of input and weight,
 
         x = step code,  step = max |x| / (2^(bits-1) - 1),  code = round(x / step),

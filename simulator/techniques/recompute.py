@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.edit import Edit, Node
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.layers import parameters
-from simulator.recomputing import recompute_region
+from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.layers import parameters
+from simulator.rewriting.recomputing import recompute_region
 from simulator.techniques import Technique, check
 
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import ClassVar
 
-from simulator import aten
-from simulator.edit import Cursor, Edit, Node, contiguous
 from simulator.errors import TrainwattError
 from simulator.extent import Extent, Poly, symbol
-from simulator.gating import Gate, Gates
 from simulator.graph import LOSS_LAYER, Graph, Share
-from simulator.residual import BlockBackward, ResidualBlock, block_backward, residual_blocks
+from simulator.rewriting import aten
+from simulator.rewriting.edit import Cursor, Edit, Node, contiguous
+from simulator.rewriting.gating import Gate, Gates
+from simulator.rewriting.residual import BlockBackward, ResidualBlock, block_backward, residual_blocks
 from simulator.techniques import Technique, check
 
 
@@ -27,7 +27,7 @@ class SelectiveLayerUpdate(Technique):
 
     The executed instances are gathered, the block runs on them alone (batch norm sees them alone, too), and the result
     is put back among the others. A share `execute` of the instances executes a block, or `shares` of each gated block;
-    both are what the data come to, in the expectation. The gates (see `simulator.gating`; `gate` hidden units) are
+    both are what the data come to, in the expectation. The gates (see `rewriting.gating`; `gate` hidden units) are
     trained along; weights, their gradients and their updates stay whole. In the loss, +-`beta` a block executed drives
     the share to the one wanted.
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from simulator.edit import Edit
-from simulator.freezing import freeze
 from simulator.graph import Graph
-from simulator.layers import choose, layer_of, parameters, weight_layers
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.freezing import freeze
+from simulator.rewriting.layers import choose, layer_of, parameters, weight_layers
 from simulator.techniques import Technique, check
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from simulator.channels import Group, channel_graph
 from simulator.errors import TrainwattError, unknown
 from simulator.extent import evaluate
 from simulator.graph import ITEM_BYTES, Graph
-from simulator.layers import choose
+from simulator.rewriting.channels import Group, channel_graph
+from simulator.rewriting.layers import choose
 from simulator.techniques import Technique, check
 
 
@@ -21,12 +21,12 @@ class StructuredPrune(Technique):
 
     A group is what must change together: convolutions whose outputs are added up, a depthwise one and its input, and
     all that follows from them. Of its c channels max(minimum, round((1 - ratio) c)) stay (halves round up; counted in
-    the units of `simulator.channels.Group`, where a grouped convolution keeps its groups equal). Without `layers` the
+    the units of `rewriting.channels.Group`, where a grouped convolution keeps its groups equal). Without `layers` the
     groups that convolutions make are pruned, else those that these layers make, linear ones included. `widths` sets the
     output channels of single layers, `layer1.0.conv1:24`, and so of their groups.
 
     Which channels go (those of lowest mean |w|) makes no difference to the cost of a step; what ranking them costs,
-    `simulator.pruning_cost` tells.
+    `simulator.rewriting.pruning_cost` tells.
 
     Rajagopal and Bouganis, "'Now that I can see, I can improve': Enabling data-driven finetuning of CNNs on the edge",
     2020 (filters ranked by mean |w|, at least 2 left in a layer).

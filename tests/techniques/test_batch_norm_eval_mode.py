@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from simulator.batch_norm import freeze_batch_norms, learning_norms
-from simulator.edit import Edit
 from simulator.graph import Graph
+from simulator.rewriting.batch_norm import freeze_batch_norms, learning_norms
+from simulator.rewriting.edit import Edit
 from tests.techniques.agreement import described, sums
 from workloads import trace
 

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from simulator.edit import contiguous
 from simulator.errors import TrainwattError
 from simulator.extent import symbol
 from simulator.graph import Graph, Layout
-from simulator.memory_format import channels_last, is_channels_last
+from simulator.rewriting.edit import contiguous
+from simulator.rewriting.memory_format import channels_last, is_channels_last
+from simulator.rewriting.views import viewed
 from simulator.techniques import apply, parse
-from simulator.views import viewed
 from simulator.work import work_of
 from tests.techniques.agreement import both, described, sums
 from tests.techniques.real import random_workload, real_step

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from simulator.compose import bring, forward_only
-from simulator.edit import Edit
 from simulator.graph import Graph
 from simulator.memory import replay
+from simulator.rewriting.compose import bring, forward_only
+from simulator.rewriting.edit import Edit
 from tests.techniques.agreement import described, sums
 from workloads import trace
 from workloads.optimizers import optimizer_from

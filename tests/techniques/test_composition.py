@@ -15,8 +15,8 @@ import pytest
 
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.lifetimes import settle
 from simulator.memory import replay
+from simulator.rewriting.lifetimes import settle
 from simulator.techniques import apply, parse, techniques
 from simulator.work import work_of
 from tests.techniques.agreement import assert_agree, both

@@ -16,7 +16,7 @@ from simulator.work import work_of
 from tests.techniques.agreement import assert_agree, both, described, sums
 from tests.techniques.real import random_workload, real_step
 from workloads import trace
-from workloads.evaluation import in_eval_mode
+from workloads.training.evaluation import in_eval_mode
 
 SMALL = {"input_shape": (3, 64, 64)}
 NETWORKS = [("resnet8-cifar", {}), ("vgg11-cifar", {}), ("mobilenetv2", SMALL), ("resnet18", SMALL)]

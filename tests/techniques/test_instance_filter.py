@@ -12,14 +12,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from simulator import filters
-from simulator.compose import forward_only
 from simulator.errors import TrainwattError
 from simulator.estimate import estimate
 from simulator.graph import Graph
 from simulator.io import save
-from simulator.layers import BESIDE
 from simulator.memory import replay
+from simulator.rewriting import filters
+from simulator.rewriting.compose import forward_only
+from simulator.rewriting.layers import BESIDE
 from simulator.techniques import apply, parse
 from simulator.techniques.instance_filter import NAME, InstanceFilter
 from simulator.work import work_of

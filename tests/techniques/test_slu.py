@@ -17,12 +17,12 @@ from simulator.techniques.slu import SelectiveLayerUpdate
 from simulator.work import work_of
 from tests.techniques.agreement import assert_agree, both, described, sums
 from workloads import trace
-from workloads.counting import MacCounter
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
 from workloads.techniques import make_step, measured
 from workloads.techniques.slu import _Combined
 from workloads.tracing.step import Step
+from workloads.training.counting import MacCounter
 
 SMALL = {"input_shape": (3, 64, 64)}
 NETWORKS = [("resnet20-cifar", {}), ("resnet32-cifar", {}), ("mobilenetv2", SMALL), ("resnet18", SMALL)]

@@ -15,12 +15,12 @@ import pytest
 import torch
 from torch import nn
 
-from simulator.channels import channel_graph
 from simulator.errors import TrainwattError
 from simulator.extent import evaluate
 from simulator.graph import Graph
 from simulator.memory import replay
-from simulator.pruning_cost import scoring_graph
+from simulator.rewriting.channels import channel_graph
+from simulator.rewriting.pruning_cost import scoring_graph
 from simulator.techniques import apply, parse
 from simulator.techniques.structured_prune import StructuredPrune
 from simulator.work import work_of

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from simulator.errors import TrainwattError, unknown
-from simulator.layers import layer_of
+from simulator.rewriting.layers import layer_of
 from simulator.techniques.early_exit import EarlyExit, exit_paths
 from workloads.losses import main_output
 from workloads.scope import freeze_batch_norm

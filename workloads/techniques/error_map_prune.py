@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from simulator.errors import TrainwattError
-from simulator.layers import choose
+from simulator.rewriting.layers import choose
 from simulator.techniques.error_map_prune import ErrorMapPrune, Pruning, pruning
-from workloads.execution import executed
+from workloads.techniques.parts.execution import executed
 from workloads.workload import Workload
 
 _convolution_backward = torch.ops.aten.convolution_backward

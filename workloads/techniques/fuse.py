@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from simulator.errors import TrainwattError
 from simulator.techniques.fuse import Fuse
-from workloads.evaluation import in_eval_mode
+from workloads.training.evaluation import in_eval_mode
 from workloads.workload import Workload
 
 

@@ -10,11 +10,11 @@ from torch.nn import functional
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from simulator.errors import TrainwattError
-from simulator.filtering import Filter, filter_of
-from simulator.layers import choose
+from simulator.rewriting.filtering import Filter, filter_of
+from simulator.rewriting.layers import choose
 from simulator.techniques.gradient_filter import GradientFilter
-from workloads.convolving import prepared
-from workloads.execution import executed
+from workloads.techniques.parts.convolving import prepared
+from workloads.techniques.parts.execution import executed
 from workloads.workload import Workload
 
 aten = torch.ops.aten

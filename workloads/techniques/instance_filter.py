@@ -13,11 +13,11 @@ from torch._guards import detect_fake_mode
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
-from simulator import filters
 from simulator.errors import TrainwattError
+from simulator.rewriting import filters
 from simulator.techniques.instance_filter import ENTROPY, NAME, InstanceFilter
-from workloads.instances import InstanceLoss, chosen, instance_loss, refuse_micro_batches
 from workloads.sources import workload_from
+from workloads.techniques.parts.instances import InstanceLoss, chosen, instance_loss, refuse_micro_batches
 from workloads.tracing.shapes import counted
 from workloads.tracing.step import Step
 from workloads.workload import Workload

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from simulator.errors import TrainwattError
-from simulator.layers import choose
+from simulator.rewriting.layers import choose
 from simulator.techniques.low_rank_gradient import LowRankGradient
 from workloads.tracing.step import Step
 from workloads.workload import Workload

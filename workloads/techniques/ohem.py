@@ -12,7 +12,7 @@ import torch
 from simulator.errors import TrainwattError
 from simulator.graph import Share
 from simulator.techniques.ohem import OnlineHardExampleMining
-from workloads.instances import InstanceLoss, chosen, instance_loss, refuse_micro_batches
+from workloads.techniques.parts.instances import InstanceLoss, chosen, instance_loss, refuse_micro_batches
 from workloads.tracing.step import Step
 
 

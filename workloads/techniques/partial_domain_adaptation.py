@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from simulator.errors import TrainwattError
-from simulator.layers import layer_of
+from simulator.rewriting.layers import layer_of
 from simulator.techniques.partial_domain_adaptation import PartialDomainAdaptation
 from simulator.techniques.sparse_update import SparseUpdate, trained_names
 from workloads.workload import Workload

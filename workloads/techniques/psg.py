@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from simulator.errors import TrainwattError
 from simulator.techniques.psg import PredictiveSignGradient
-from workloads.quantising import Codes, Widths, quantised_layers
+from workloads.techniques.parts.quantising import Codes, Widths, quantised_layers
 from workloads.tracing.step import Step
 from workloads.workload import Workload
 

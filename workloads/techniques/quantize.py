@@ -15,7 +15,7 @@ from torch import nn
 
 from simulator.errors import TrainwattError
 from simulator.techniques.quantize import HALVES, Quantize
-from workloads.quantising import Widths, quantised_layers
+from workloads.techniques.parts.quantising import Widths, quantised_layers
 from workloads.tracing.step import Step
 from workloads.workload import Workload
 

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from simulator.errors import TrainwattError
 from simulator.graph import Share
 from simulator.techniques.slu import SelectiveLayerUpdate
-from workloads.residual import residual_blocks
+from workloads.techniques.parts.residual import residual_blocks
 from workloads.tracing.shapes import counted
 from workloads.tracing.step import Step
 from workloads.workload import Workload

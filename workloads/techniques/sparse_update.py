@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simulator.layers import beside, layer_of
+from simulator.rewriting.layers import beside, layer_of
 from simulator.techniques.sparse_update import SparseUpdate, trained_names
 from workloads.workload import Workload
 

@@ -13,8 +13,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules.conv import _ConvNd
 from torch.utils._pytree import tree_map_only
 
-from simulator.channels import Group
 from simulator.errors import TrainwattError, first_line
+from simulator.rewriting.channels import Group
 from simulator.techniques.structured_prune import StructuredPrune
 from workloads.workload import Workload
 

@@ -1,0 +1,1 @@
+"""What several runnable techniques are made of."""
