@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from simulator.extent import Extent
-from simulator.rewriting.edit import Cursor, contiguous
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.shapes import contiguous
 
 Pair = tuple[int, int]
 

@@ -12,7 +12,9 @@ from dataclasses import dataclass, field, replace
 
 from simulator.errors import TrainwattError
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 PRODUCTS = frozenset({"convolution", "addmm", "mm", "bmm", "baddbmm"})
 WITH_PARAMETERS = frozenset({"native_batch_norm", "native_batch_norm_backward"})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from types import MappingProxyType
 
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 _RUNNING_MEAN = ".running_mean"
 _BATCHES_TRACKED = ".num_batches_tracked"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from simulator.graph import LOSS_LAYER, ROOT_LAYER, Graph
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 _NONE: Mapping[str, int] = MappingProxyType({})
 

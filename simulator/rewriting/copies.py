@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,12 @@ from simulator.errors import TrainwattError
 from simulator.extent import Extent
 from simulator.graph import ROOT_LAYER
 from simulator.rewriting import aten
-from simulator.rewriting.edit import ON_DEMAND, WHOLE, Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.filtering import Filter
 from simulator.rewriting.gradients import deliver
+from simulator.rewriting.node import Node
+from simulator.rewriting.sweep import ON_DEMAND, WHOLE
 
 Variant = Literal["lean", "official", "kernel"]
 

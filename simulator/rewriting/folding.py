@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import layer_of
+from simulator.rewriting.node import Node
 
 
 @dataclass(frozen=True)

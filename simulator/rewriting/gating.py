@@ -12,7 +12,9 @@ from math import prod
 
 from simulator.extent import Extent
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 from simulator.rewriting.optimizer_ops import new_parameter, repeat, updates
 
 NAME = "slu"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 def deliver(edit: Edit, part: Node, new: int, *, as_is: bool = False) -> None:

@@ -12,7 +12,10 @@ from simulator.graph import ITEM_BYTES, Graph, Tensor
 from simulator.rewriting import aten
 from simulator.rewriting.compose import without_gradients
 from simulator.rewriting.copies import copied
-from simulator.rewriting.edit import Cursor, Edit, Node, numel
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
+from simulator.rewriting.shapes import numel
 
 _LOSSES = ("nll_loss_forward", "nll_loss2d_forward", "mse_loss")
 """Losses that have a form without reduction: one value an instance (and position)."""

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 from simulator.errors import TrainwattError, unknown
 from simulator.graph import ROOT_LAYER, Graph
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 BESIDE = frozenset({"instance_filter"})
 """Modules of networks that techniques train beside the given one. Techniques applied later leave these alone."""

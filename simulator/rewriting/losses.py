@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from simulator.errors import TrainwattError
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 @dataclass(frozen=True, eq=False)

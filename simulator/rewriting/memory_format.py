@@ -13,7 +13,10 @@ from simulator.errors import TrainwattError
 from simulator.extent import Extent
 from simulator.graph import Layout, Tensor
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node, contiguous
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
+from simulator.rewriting.shapes import contiguous
 from simulator.rewriting.views import viewed
 
 PLAIN = frozenset(

@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from simulator.errors import TrainwattError
 from simulator.graph import Layout, Storage
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from types import MappingProxyType
 from simulator.errors import TrainwattError
 from simulator.extent import Extent
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Storage, Tensor
-from simulator.rewriting.edit import contiguous, numel
 from simulator.rewriting.layers import layer_of
+from simulator.rewriting.shapes import contiguous, numel
 
 
 def scoring_graph(graph: Graph) -> Graph:

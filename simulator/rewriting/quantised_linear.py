@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 from simulator.bits import Pair, with_bits
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import layer_of
+from simulator.rewriting.node import Node
 from simulator.rewriting.quantising import Operands, Widths, check_plain, cursor, plain_gradient, scaled, sum_into
 
 

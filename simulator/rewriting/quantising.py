@@ -13,7 +13,9 @@ from typing import Any
 from simulator.bits import Pair, storage_dtype, with_bits
 from simulator.errors import TrainwattError
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 Codes = tuple[int, int]
 """Codes and their step, a scalar: two tensors."""

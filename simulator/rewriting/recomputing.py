@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from simulator.errors import TrainwattError
 from simulator.rewriting.copies import copied, made_by
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 def recompute_region(edit: Edit, region: Sequence[Node], name: str) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from simulator.errors import TrainwattError
 from simulator.graph import ROOT_LAYER
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,8 @@ from simulator.errors import TrainwattError
 from simulator.graph import LOSS_LAYER, Graph
 from simulator.rewriting import aten
 from simulator.rewriting.copies import Copies, copied
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
+from simulator.rewriting.node import Node
 from simulator.techniques import Technique, check
 
 

@@ -11,10 +11,12 @@ from simulator.errors import TrainwattError, unknown
 from simulator.graph import LOSS_LAYER, Graph
 from simulator.rewriting import aten
 from simulator.rewriting.batch_norm import freeze_batch_norms
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import layer_of, parameters
 from simulator.rewriting.linear_head import Head, head_gradients, head_updates, pooled_head
 from simulator.rewriting.losses import Losses, cross_entropies, cross_entropy_of, soft_cross_entropies
+from simulator.rewriting.node import Node
 from simulator.rewriting.optimizer_ops import Repeated, updates
 from simulator.techniques import Technique, check
 

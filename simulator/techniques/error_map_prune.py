@@ -9,8 +9,10 @@ from typing import ClassVar
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import choose, forward_convolutions
+from simulator.rewriting.node import Node
 from simulator.techniques import Technique, check
 
 _PARTS = _INPUT, _WEIGHT, _BIAS = "convolution_grad_input", "convolution_grad_weight", "convolution_grad_bias"

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from simulator.graph import Graph
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.filtered_convolution import Filtered, parts_of
 from simulator.rewriting.filtering import Filter, filter_of, sizes
 from simulator.rewriting.layers import choose, forward_convolutions
+from simulator.rewriting.node import Node
 from simulator.techniques import Technique, check
 
 

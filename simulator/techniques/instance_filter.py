@@ -12,7 +12,8 @@ from simulator.extent import Extent, symbol
 from simulator.graph import LOSS_LAYER, Graph, Phase, Share
 from simulator.rewriting import aten, filters
 from simulator.rewriting.compose import bring, forward_only
-from simulator.rewriting.edit import Cursor, Edit, Node
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.instances import (
     loss_op,
     presented,
@@ -24,6 +25,7 @@ from simulator.rewriting.instances import (
     unused,
 )
 from simulator.rewriting.layers import layer_of
+from simulator.rewriting.node import Node
 from simulator.rewriting.optimizer_ops import Repeated, Update, repeat, updates
 from simulator.techniques import Technique, check
 

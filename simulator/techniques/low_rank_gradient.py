@@ -9,9 +9,12 @@ from typing import ClassVar
 from simulator.errors import TrainwattError
 from simulator.graph import Graph, Layout
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node, numel
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import choose, layer_of
+from simulator.rewriting.node import Node
 from simulator.rewriting.optimizer_ops import Repeated, Update, new_gradient, new_parameter, repeat, updates
+from simulator.rewriting.shapes import numel
 from simulator.techniques import Technique, check
 
 UNIT = aten.convolution_attrs((1, 1), (0, 0), (1, 1), 1)

@@ -9,7 +9,8 @@ from simulator.bits import Pair, with_bits
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.quantising import Codes, Product, WeightGradient, Widths, convolutions, quantise_convolution
 from simulator.techniques import Technique, check
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.rewriting.edit import Edit, Node
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import parameters
+from simulator.rewriting.node import Node
 from simulator.rewriting.recomputing import recompute_region
 from simulator.techniques import Technique, check
 

@@ -10,9 +10,12 @@ from simulator.errors import TrainwattError
 from simulator.extent import Extent, Poly, symbol
 from simulator.graph import LOSS_LAYER, Graph, Share
 from simulator.rewriting import aten
-from simulator.rewriting.edit import Cursor, Edit, Node, contiguous
+from simulator.rewriting.cursor import Cursor
+from simulator.rewriting.edit import Edit
 from simulator.rewriting.gating import Gate, Gates
+from simulator.rewriting.node import Node
 from simulator.rewriting.residual import BlockBackward, ResidualBlock, block_backward, residual_blocks
+from simulator.rewriting.shapes import contiguous
 from simulator.techniques import Technique, check
 
 

@@ -14,8 +14,8 @@ from torch import nn
 from simulator.errors import TrainwattError
 from simulator.extent import symbol
 from simulator.graph import Graph, Layout
-from simulator.rewriting.edit import contiguous
 from simulator.rewriting.memory_format import channels_last, is_channels_last
+from simulator.rewriting.shapes import contiguous
 from simulator.rewriting.views import viewed
 from simulator.techniques import apply, parse
 from simulator.work import work_of

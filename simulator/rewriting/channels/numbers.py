@@ -12,7 +12,7 @@ from simulator.extent import Extent, evaluate, substitute
 from simulator.graph import ITEM_BYTES, Layout, Op, Tensor
 from simulator.rewriting.channels.dims import Dim, total
 from simulator.rewriting.channels.walk import View, Walk
-from simulator.rewriting.edit import numel
+from simulator.rewriting.shapes import numel
 
 
 class Numbers:

@@ -9,7 +9,7 @@ from simulator.graph import Layout, Op
 from simulator.rewriting.channels.dims import Dim, Unclear
 from simulator.rewriting.channels.reshape import reshaped, segments
 from simulator.rewriting.channels.walk import Padding, View, Walk, rule
-from simulator.rewriting.edit import contiguous, numel
+from simulator.rewriting.shapes import contiguous, numel
 
 _RESHAPES = ("view", "_unsafe_view", "reshape", "_reshape_alias", "flatten")
 
