@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/trainwatt estimate resnet18 --batch 32 --device raspberry-pi-4b --device jetson-nano --device zcu102 --top 5
 	@mkdir -p out
 	$(BIN)/trainwatt trace resnet18 --batch 32 -o out/resnet18.graph
-	$(BIN)/trainwatt estimate out/resnet18.graph --device jetson-nano --apply "smd{p=0.5}" --top 10 --timeline out/resnet18-jetson-nano.json
+	$(BIN)/trainwatt estimate out/resnet18.graph --device jetson-nano --apply "sparse-update{last=5},gradient-filter{patch=4,last=4}" --top 10 --timeline out/resnet18-jetson-nano.json
 	@echo
 	@echo "out/resnet18-jetson-nano.json opens in Perfetto (ui.perfetto.dev) or chrome://tracing."
 
@@ -32,6 +32,8 @@ bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/pricing_speed.py
 	$(BIN)/python benchmarks/huge_trace.py
 	$(BIN)/python benchmarks/peak_memory.py
+	$(BIN)/python benchmarks/gradient_filter_speed.py
+	$(BIN)/python benchmarks/accuracy_on_digits.py
 
 format: $(VENV)/.developing
 	$(BIN)/ruff check --fix .

@@ -184,20 +184,27 @@ def _maker(holder: Holder) -> str:
 
 
 def savings(report: Report) -> str:
-    """Return the changes against the baseline, by phase."""
+    """Return baseline, result and change of each phase."""
     saved = report.savings
     if saved is None:
         return ""
-    columns = {"latency": "latency_s", "energy": "energy_j", "MACs": "macs", "traffic": "traffic_bytes"}
-    rows = [("", *columns)]
-    for name, changes in (*saved.phases.items(), ("total", saved.total)):
-        rows.append((name, *(change_text(changes[column]) for column in columns.values())))
-    peak = saved.peak_bytes
-    return (
-        "change against the step without techniques\n"
-        + table(rows)
-        + f"\n  peak memory {change_text(peak)} ({show(peak.baseline, 'byte')} -> {show(peak.result, 'byte')})"
-    )
+    quantities = (("latency", "latency_s", "s"), ("energy", "energy_j", "J"), ("MACs", "macs", "MAC"))
+    phases = (*saved.phases.items(), ("total", saved.total))
+    parts = ["baseline (without techniques), with them, and the change"]
+    rows: list[tuple[str, ...]] = [("", *(cell for title, _, _ in quantities for cell in (title, "with", "change")))]
+    for name, changes in phases:
+        cells: list[str] = [name]
+        for _, column, unit in quantities:
+            change = changes[column]
+            cells += [show(change.baseline, unit), show(change.result, unit), change_text(change)]
+        rows.append(tuple(cells))
+    parts.append(table(rows))
+    traffic, peak = saved.total["traffic_bytes"], saved.peak_bytes
+    for title, change in (("traffic", traffic), ("peak memory", peak)):
+        parts.append(
+            f"  {title} {show(change.baseline, 'byte')} -> {show(change.result, 'byte')}, {change_text(change)}"
+        )
+    return "\n".join(parts)
 
 
 def change_text(change: Change) -> str:
