@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from simulator.graph import Graph, Storage
 from workloads.catalog import build, cards
 from workloads.losses import LOSSES
 from workloads.optimizers import optimizer_from
@@ -82,6 +85,11 @@ def record_real(name: str, shape: tuple[int, ...], batch: int, options: dict[str
     return build_graph(record, record, batch, {})
 
 
+def observed(graph: Graph) -> list[Storage]:
+    """The storages without what only a trace knows: how long the program alone would hold them."""
+    return [replace(storage, held=-1) for storage in graph.storages]
+
+
 @pytest.mark.parametrize(("name", "shape", "options"), CASES, ids=lambda v: str(v) if isinstance(v, str | dict) else "")
 def test_fake_trace_equals_a_real_run(name: str, shape: tuple[int, ...], options: dict[str, object]) -> None:
     real = record_real(name, shape, 2, options)
@@ -90,7 +98,7 @@ def test_fake_trace_equals_a_real_run(name: str, shape: tuple[int, ...], options
     for ours, theirs in zip(fake.ops, real.ops, strict=True):
         assert ours == theirs
     assert fake.tensors == real.tensors
-    assert fake.storages == real.storages
+    assert observed(fake) == observed(real)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -154,7 +162,7 @@ def test_a_checkpointed_block_is_recomputed_in_backward_under_its_own_layers(ree
     record = record_step(Step(workload, optimizer_from("sgd{momentum=0.9}", False)(model.parameters())), 2)
     real = build_graph(record, record, 2, {})
     assert fake.ops == real.ops
-    assert fake.storages == real.storages
+    assert observed(fake) == observed(real)
     recomputed = [op.layer for op in fake.ops if op.phase == "backward" and op.kind == "convolution"]
     assert recomputed == ["block.0", "block.3"]
     for op in fake.ops:
@@ -189,6 +197,6 @@ def test_tied_weights_dict_inputs_dict_outputs_and_a_loss_of_ones_own_trace_as_t
     record = record_step(step, 3)
     real = build_graph(record, record, 3, {})
     assert fake.ops == real.ops
-    assert fake.storages == real.storages
+    assert observed(fake) == observed(real)
     assert sum(s.role == "parameter" for s in fake.storages) == 1
     assert sum(s.role == "gradient" for s in fake.storages) == 1

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from simulator.errors import TrainwattError
 from simulator.rewriting.layers import choose
 from simulator.techniques.error_map_prune import ErrorMapPrune, Pruning, pruning
+from workloads.techniques.parts.convolving import prepared
 from workloads.techniques.parts.execution import executed
 from workloads.workload import Workload
 
@@ -120,16 +120,5 @@ def _conv_forward(
     conv: Any, rule: _Rule, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None
 ) -> torch.Tensor:
     """Do what the convolution's own `_conv_forward` does, with another backward."""
-    padding = conv.padding
-    if conv.padding_mode != "zeros":
-        x = nn.functional.pad(x, conv._reversed_padding_repeated_twice, mode=conv.padding_mode)
-        padding = [0] * len(conv.stride)
-    elif isinstance(padding, str):
-        before, after = (conv._reversed_padding_repeated_twice[i::2][::-1] for i in (0, 1))
-        if before != after:
-            raise TrainwattError(f"error-map-prune on a convolution of padding {padding!r} that differs between sides")
-        padding = before
-    if torch.is_autocast_enabled(x.device.type):
-        kind = torch.get_autocast_dtype(x.device.type)
-        x, weight, bias = x.to(kind), weight.to(kind), None if bias is None else bias.to(kind)
+    x, weight, bias, padding = prepared(conv, x, weight, bias, "error-map-prune")
     return _PrunedConvolution.apply(x, weight, bias, rule, conv.stride, padding, conv.dilation)  # type: ignore[no-any-return]

@@ -18,6 +18,7 @@ from typing import Any
 from simulator.errors import TrainwattError
 from simulator.extent import Extent, affine, evaluate
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Role, Storage, Tensor
+from simulator.rewriting.shapes import contiguous, numel
 from workloads.tracing.recorder import Call, Record, View
 
 VARIES = "batch-dependent"
@@ -92,8 +93,8 @@ class _Builder:
                 raise Mismatch(f"a tensor is {a[4]}{list(a[1])} at one batch size and {b[4]}{list(b[1])} at another")
             shape = tuple(map(self.extent, a[1], b[1]))
             stride = tuple(map(self.extent, a[2], b[2]))
-            if stride != a[2] and _contiguous(a[1]) == a[2] and _contiguous(b[1]) == b[2]:
-                stride = _contiguous(shape)
+            if stride != a[2] and contiguous(a[1]) == a[2] and contiguous(b[1]) == b[2]:
+                stride = contiguous(shape)
             found = self.layouts[key] = Layout(shape, stride, str(a[4]).removeprefix("torch."))
         return found
 
@@ -140,7 +141,7 @@ class _Builder:
         counts: dict[tuple[int, int], Extent] = {}
         for x, y in zip(call.inputs + call.outputs, other.inputs + other.outputs, strict=True):
             if x is not None and y is not None:
-                counts[prod(x[1]), prod(y[1])] = _numel(self.layout(x, y))
+                counts[prod(x[1]), prod(y[1])] = numel(self.layout(x, y).shape)
         return counts
 
     # -- ops -------------------------------------------------------------------------------------------------------
@@ -242,7 +243,7 @@ class _Builder:
         product = {}  # the size of a storage that a tensor fills, from that tensor's shape
         for tensor in self.tensors:
             if tensor.storage not in product and tensor.offset == 0:
-                product[tensor.storage] = _numel(tensor.layout) * ITEM_BYTES[tensor.layout.dtype]
+                product[tensor.storage] = numel(tensor.layout.shape) * ITEM_BYTES[tensor.layout.dtype]
         made = self._makers()
         used = _last_uses(self.ops, self.tensors, len(blocks))
         storages = []
@@ -294,22 +295,6 @@ def _last_uses(ops: list[Op], tensors: list[Tensor], storages: int) -> list[int]
             if early or storage not in forward:
                 used[storage] = index
     return used
-
-
-def _numel(layout: Layout) -> Extent:
-    count: Extent = 1
-    for extent in layout.shape:
-        count = count * extent
-    return count
-
-
-def _contiguous(shape: tuple[Any, ...]) -> tuple[Any, ...]:
-    stride: list[Any] = []
-    step: Any = 1
-    for extent in reversed(shape):
-        stride.append(step)
-        step = step * extent
-    return tuple(reversed(stride))
 
 
 def _at(extent: Extent, batch: int) -> int:
