@@ -136,6 +136,9 @@ def _trace_options(given: Mapping[str, Any]) -> TraceOptions:
 @click.option("--epochs", metavar="N", type=click.IntRange(min=1), help="Price a run of N epochs too.")
 @click.option("--dataset-size", metavar="N", type=click.IntRange(min=1), help="Samples of an epoch.")
 @click.option("--run", "run_path", metavar="FILE", help="Price the phases of a run file (TOML) instead of one step.")
+@click.option("--design", metavar="auto|FILE", help="Of an FPGA: a design file (TOML), or the best for this step.")
+@click.option("--above-idle", is_flag=True, help="Subtract the device's idle power from the energy.")
+@click.option("--explain", "explained", metavar="LAYER", help="Derive the prices of a layer's ops step by step.")
 @click.option("--csv", "csv_path", metavar="PATH", help="Write one row per op ('-': to standard output).")
 @click.option("--timeline", "timeline_path", metavar="PATH", help="Write a trace for Perfetto or chrome://tracing.")
 @click.option("--verbose", "-v", is_flag=True, help="Spell out the assumptions.")
@@ -150,6 +153,9 @@ def estimate(  # click passes options by name
     epochs: int | None,
     dataset_size: int | None,
     run_path: str | None,
+    design: str | None,
+    above_idle: bool,
+    explained: str | None,
     csv_path: str | None,
     timeline_path: str | None,
     verbose: bool,
@@ -159,7 +165,7 @@ def estimate(  # click passes options by name
 
     A model of your own is package.module:callable, something that returns a torch.nn.Module.
     """
-    from analysis.estimate_command import document, price_run, priced, text, trainings
+    from analysis.estimate_command import counted, designed, document, price_run, priced, text, trainings
     from analysis.output import check_writable, write
 
     outputs = [path for path in (json_path, csv_path, timeline_path) if path is not None]
@@ -177,13 +183,23 @@ def estimate(  # click passes options by name
         given, other = ("--epochs", "--dataset-size") if epochs else ("--dataset-size", "--epochs")
         raise TrainwattError(f"{given} without {other}; a run takes both")
     if run_path is not None:
-        senseless = {"--apply": applied, "--epochs": epochs, "--csv": csv_path, "--timeline": timeline_path}
+        senseless = {
+            "--apply": applied,
+            "--epochs": epochs,
+            "--design": design,
+            "--explain": explained,
+            "--csv": csv_path,
+            "--timeline": timeline_path,
+        }
         for option in (name for name, value in senseless.items() if value is not None):
             raise TrainwattError(f"{option} with --run; the run file says what is run, and only totals come out")
-        price_run(graph_from(source, options), hardware, run_path, json_path, unknown)
+        price_run(graph_from(source, options), counted(hardware, above_idle), run_path, json_path, unknown)
         return
     techniques = _techniques(applied)  # before the work of tracing
-    reports = priced(graph_from(source, options), hardware, techniques, unknown)
+    graph, reasons = graph_from(source, options), []
+    if design is not None:
+        hardware, reasons = designed(graph, hardware, techniques, design, unknown)
+    reports = priced(graph, counted(hardware, above_idle), techniques, unknown)
     runs = trainings(reports, epochs, dataset_size)
 
     if json_path:
@@ -198,6 +214,13 @@ def estimate(  # click passes options by name
         write(timeline_path, to_trace(reports[0]))
     if "-" not in outputs:
         click.echo(text(reports, runs, top=top, verbose=verbose))
+        for lines in reasons:
+            click.echo("\n" + lines)
+        if explained is not None:
+            from analysis.explained import explained as derived
+
+            for report in reports:
+                click.echo("\n" + derived(report, explained))
 
 
 def _devices(names: tuple[str, ...], modes: tuple[str, ...]) -> list[HardwareModel]:
@@ -376,6 +399,105 @@ def claims(paper: str | None, missed_only: bool, json_path: str | None) -> None:
         click.echo(text(verdicts, missed_only=missed_only))
 
 
+@cli.command(short_help="Time ops and training steps on this machine.")
+@click.option("--output", "-o", "path", metavar="FILE", required=True, help="CSV to add rows to; what it has is kept.")
+@click.option("--ops", is_flag=True, help="Single ops: a designed set of kinds and sizes.")
+@click.option("--steps", metavar="NETWORKS", help="Whole training steps, such as resnet18,mobilenetv2.")
+@click.option("--batches", metavar="N,N", default="1,8", show_default=True, help="Of the steps.")
+@click.option("--repeats", metavar="N", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--threads", metavar="N", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--time-limit", "time_limit_s", metavar="S", type=click.FloatRange(min=0, min_open=True), help="Stop after it."
+)
+@click.option("--device", "-d", metavar="NAME", default="", help="What this machine is called (default: its model).")
+@click.option("--power-mode", metavar="MODE", default="", help="It is in (default: the frequency governor).")
+def measure(path: str, **options: Any) -> None:
+    """Measure latency and peak memory on this machine, as rows that docs/measurements.md describes.
+
+    Rows are added as they come. Run again with the same file, it goes on where it was.
+    """
+    from analysis.measurements.command import measure_and_report
+
+    measure_and_report(path, **options)
+
+
+@cli.command(short_help="Energy of a window of a power log.")
+@click.argument("log", metavar="LOG", type=click.Path())
+@click.option("--from", "from_s", metavar="S", type=float, help="Start, in seconds since the log's first sample.")
+@click.option("--to", "to_s", metavar="S", type=float, help="End (default: that of the log).")
+@click.option("--idle-from", "idle_from_s", metavar="S", type=float, help="Start of a stretch where nothing ran.")
+@click.option("--idle-to", "idle_to_s", metavar="S", type=float, help="Its end; its mean power is subtracted too.")
+@click.option("--rail", metavar="NAME", help="Show this rail only, and the total.")
+@click.option("--kind", metavar="FORMAT", default="auto", help="Format of the log, where it is not recognised.")
+@click.option(
+    "--interval", "interval_s", metavar="S", type=float, help="Seconds between samples, if the log has no times."
+)
+@click.option("--json", "json_path", metavar="PATH", help="Write the result as JSON ('-': to standard output).")
+def power(log: str, **options: Any) -> None:
+    """Integrate a power log: duration, mean power and energy of each rail, with idle power subtracted if marked.
+
+    Read are tegrastats, jtop (CSV), perf stat, powerstat, Joulescope and Monsoon (CSV), vcgencmd pmic_read_adc,
+    xlnx_platformstats, sensors or hwmon files (INA226, INA3221), and readings of an INA219.
+    """
+    from analysis.power.command import report_power
+
+    report_power(log, **options)
+
+
+@cli.command(short_help="Price a whole space of choices, and find its front.")
+@click.argument("space", metavar="[SPACE]", required=False)
+@click.option("--output", "-o", "folder", metavar="FOLDER", help="Where results go; an unfinished run continues there.")
+@click.option("--init", "example", metavar="FILE", help="Write a space with comments to begin from, and nothing else.")
+@click.option("--workers", metavar="N", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--pareto", metavar="COLUMN,...", help="Objectives of the front (default: those of the file).")
+@click.option("--within", metavar="COLUMN,...", help="A front for each value of these (default: as in the file).")
+@click.option("--csv", is_flag=True, help="Write the points as CSV too.")
+@click.option("--fresh", is_flag=True, help="Begin again where the folder holds results.")
+def explore(
+    space: str | None,
+    folder: str | None,
+    example: str | None,
+    workers: int,
+    pareto: str | None,
+    within: str | None,
+    csv: bool,
+    fresh: bool,
+) -> None:
+    """Price every point of the space that the TOML file SPACE describes: networks, techniques, devices, batch sizes.
+
+    Results are FOLDER/points.parquet, one row a point. Ctrl-C leaves what is finished; the same command goes on.
+    """
+    from analysis.explore.command import explore as explored
+    from analysis.explore.command import write_example
+
+    if example is not None:
+        if space is not None or folder is not None:
+            raise TrainwattError("--init with a space or --output; it only writes an example")
+        write_example(example)
+        click.echo(f"{example}: 'trainwatt explore {example} -o FOLDER' explores it")
+        return
+    if space is None or folder is None:
+        raise TrainwattError("no space or no --output; give both, or --init FILE for an example")
+    click.echo(
+        explored(
+            space,
+            folder,
+            workers=workers,
+            pareto=_words(pareto) or (),
+            within=_words(within),
+            csv=csv,
+            fresh=fresh,
+        )
+    )
+
+
+def _words(text: str | None) -> tuple[str, ...] | None:
+    """Return what stands between commas, each once; None of None."""
+    if text is None:
+        return None
+    return tuple(dict.fromkeys(word for piece in text.split(",") if (word := piece.strip())))
+
+
 @cli.command("list", short_help="List networks, devices, techniques or rules.")
 @click.argument("what", type=OneOf(["networks", "devices", "techniques", "rules"]))
 def list_(what: str) -> None:
@@ -416,8 +538,9 @@ def _rules() -> str:
 @cli.command(short_help="Show a device, a network or a stored graph.")
 @click.argument("name", metavar="DEVICE|NETWORK|GRAPH", shell_complete=completion.shown)
 @click.option("--power-mode", "mode", metavar="MODE", help="Of a device.")
+@click.option("--plot", metavar="PATH", help="Draw a device's roofline (.png, .svg or .pdf).")
 @click.option("--json", "json_path", metavar="PATH", help="Write it as JSON ('-': to standard output).")
-def show(name: str, mode: str | None, json_path: str | None) -> None:
+def show(name: str, mode: str | None, json_path: str | None, plot: str | None) -> None:
     """Show a device's numbers with their sources, a network's card, or what a stored graph holds."""
     from analysis.cards import card_text, graph_facts, graph_text
 
@@ -430,6 +553,14 @@ def show(name: str, mode: str | None, json_path: str | None) -> None:
     else:
         facts = _card(name, mode)
         text = card_text(facts)
+        if "peaks" in facts:
+            from analysis import roofs
+
+            text += "\n\n" + roofs.text(facts)
+            if plot is not None:
+                roofs.draw(facts, plot)
+    if plot is not None and "peaks" not in facts:
+        raise TrainwattError(f"--plot for {name!r}; only devices have a roofline")
     if json_path is None:
         click.echo(text)
         return

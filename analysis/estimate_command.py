@@ -13,12 +13,14 @@ from analysis.output import write
 from analysis.runfile import read_run
 from analysis.runtext import run_document, run_text, training_form, training_text
 from analysis.summary import summary, totals_side_by_side
+from hwmodels.above_idle import AboveIdle
 from simulator.cost import HardwareModel
 from simulator.estimate import estimate
 from simulator.graph import Graph
 from simulator.report import Report, to_json
 from simulator.run import Training, cost
 from simulator.techniques import Technique, apply
+from simulator.work import work_of
 
 RULE = "\n\n" + "-" * 78 + "\n\n"
 
@@ -34,6 +36,26 @@ def priced(
         replace(estimate(treated, device, unknown=unknown), baseline=estimate(graph, device, unknown=unknown))
         for device in hardware
     ]
+
+
+def counted(hardware: Sequence[HardwareModel], above_idle: bool) -> list[HardwareModel]:
+    """Return the devices, with all of their energy or with what is above idle only."""
+    return [AboveIdle(model) for model in hardware] if above_idle else list(hardware)
+
+
+def designed(
+    graph: Graph, hardware: Sequence[HardwareModel], techniques: tuple[Technique, ...], text: str, unknown: str
+) -> tuple[list[HardwareModel], list[str]]:
+    """Return the boards with the design `text` (`auto`: the best for the step with `techniques`), and why."""
+    from hwmodels.fpga.choose import design_for
+
+    work = work_of(apply(techniques, graph), unknown=unknown)
+    models, reasons = [], []
+    for device in hardware:
+        model, lines = design_for(device, text, work)
+        models.append(model)
+        reasons.append("\n".join(lines))
+    return models, reasons
 
 
 def trainings(reports: Sequence[Report], epochs: int | None, dataset_size: int | None) -> list[Training]:

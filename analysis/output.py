@@ -6,6 +6,7 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,6 +32,24 @@ def write(path: str, text: str) -> None:
     from simulator.files import write_atomic
 
     write_atomic(path, text if text.endswith("\n") else text + "\n")
+
+
+def write_picture(figure: Any, path: str) -> None:
+    """Write a Matplotlib figure to `path`, whole or not at all, of the kind that its suffix names.
+
+    Raises `TrainwattError` for a suffix that is no kind of picture and a path that cannot be written.
+    """
+    import io
+
+    from simulator.files import write_atomic
+
+    kinds = ("png", "svg", "pdf")
+    kind = Path(path).suffix.removeprefix(".")
+    if kind not in kinds:
+        raise TrainwattError(f"picture {path!r}; its name ends in {' or '.join('.' + k for k in kinds)}")
+    held = io.BytesIO()
+    figure.savefig(held, format=kind, dpi=150)
+    write_atomic(path, held.getvalue())
 
 
 @contextlib.contextmanager

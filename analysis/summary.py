@@ -66,6 +66,7 @@ def summary(report: Report, *, top: int, verbose: bool) -> str:
         "bound by      " + (", ".join(f"{k} {percent(v)}" for k, v in _largest(report.bounds)) or "nothing"),
         _layers(report, top),
         _kernels(report),
+        energy(report),
         memory(report),
         spread(report),
     ]
@@ -73,6 +74,17 @@ def summary(report: Report, *, top: int, verbose: bool) -> str:
         parts.append(savings(report))
     parts.append(assumptions(report, verbose))
     return "\n\n".join(part for part in parts if part)
+
+
+def energy(report: Report) -> str:
+    """Return what the energy covers, and its parts where the device tells them apart."""
+    scope = str(report.hardware.card.get("energy_scope", "not said"))
+    lines = [f"energy of {scope}"]
+    whole = report.total.energy_j
+    rows = [
+        (name, show(joules, "J"), percent(joules / whole if whole else 0.0)) for name, joules in report.rails.items()
+    ]
+    return "\n".join([*lines, table(rows)]) if rows else lines[0]
 
 
 def totals_side_by_side(reports: Sequence[Report]) -> str:
@@ -156,7 +168,10 @@ def memory(report: Report) -> str:
     if held.workspace_bytes:
         roles.append(("kernel workspace", held.workspace_bytes))
     rows = [(role, show(size, "byte"), percent(size / held.peak_bytes)) for role, size in roles]
-    lines = [f"peak memory {show(held.peak_bytes, 'byte')}{where}", f"  {fit}"]
+    lines = [f"peak memory {show(held.peak_bytes, 'byte')}{where}"]
+    if report.reserved is not None:
+        lines.append(f"  reserved by the caching allocator {show(report.reserved.reserved_bytes, 'byte')}")
+    lines.append(f"  {fit}")
     if rows:
         lines += ["  held by", table([("", "", ""), *rows], indent=4).lstrip("\n")]
     if held.holders:

@@ -14,7 +14,12 @@ from simulator.errors import TrainwattError, unknown
 
 FOLDER = Path(__file__).parent / "devices"
 
-MODELS = {"roofline": "hwmodels.roofline_file"}
+MODELS = {
+    "roofline": "hwmodels.roofline_file",
+    "cpu": "hwmodels.cpu.file",
+    "fpga": "hwmodels.fpga",
+    "gpu": "hwmodels.gpu.file",
+}
 """Pricing models by the name that `model` of a device file gives, and the module that makes one of a file."""
 
 

@@ -28,6 +28,7 @@ from hwmodels.libraries.onednn import OneDnn
 from simulator.cost import BOUNDS, Cost
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
+from simulator.units import show
 from simulator.work import KERNELS, Floats, Ints, Work
 
 EFFICIENCIES = ("convolution", "depthwise", "gemm", "attention", "vector")
@@ -146,6 +147,33 @@ class Roofline:
         if self.tile_channels:
             return channels / (self.tile_channels * np.ceil(channels / self.tile_channels))
         return channels / (channels + self.half_channels)
+
+    def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
+        """Return how the price of row `row` of `work`, at one point, comes about: (label, text) in order.
+
+        Raises `TrainwattError` for a row that does not exist.
+        """
+        if not 0 <= row < len(work.kernel):
+            raise TrainwattError(f"no row {row} of work; there are {len(work.kernel)}")
+        cost = self.price(work)
+        kernel, dtype = KERNELS[work.kernel[row]], work.dtypes[work.dtype[row]]
+        peak = self.peak_flop_per_s.get(dtype, self.peak_flop_per_s["float32"])
+        share = float(self._kernel_efficiency[work.kernel[row]])
+        reached = self.peak_byte_per_s * self.bandwidth_efficiency
+        flops = max(float(work.flops[row]), 2 * float(work.macs[row]))
+        traffic = float(work.traffic_bytes[row])
+        launch = float(work.launches[row]) * self.launch_s
+        latency, energy = float(cost.latency_s[row]), float(cost.energy_j[row])
+        return (
+            ("op", f"{kernel} in {dtype}"),
+            ("work", f"{float(work.macs[row]):.4g} MACs, {flops:.4g} FLOPs, {show(traffic, 'byte')}"),
+            ("compute", f"peak {show(peak, 'FLOP/s')}, of which {kernel} reaches {share:.3g}, less unfilled channels"),
+            ("memory", f"{show(traffic, 'byte')} / {show(reached, 'byte/s')} = {show(traffic / reached, 's')}"),
+            ("launch", f"{float(work.launches[row]):g} x {show(self.launch_s, 's')} = {show(launch, 's')}"),
+            ("latency", f"{show(latency, 's')} ({latency!r} s)"),
+            ("energy", f"{show(energy, 'J')} ({energy!r} J)"),
+            ("bound", cost.limits[cost.bound[row]]),
+        )
 
     def workspace_bytes(self, graph: Graph) -> Ints:
         """Return what the kernels of each op allocate beside the graph's storages, in bytes, shape (ops,)."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from simulator.allocators.replaying import Reserved
 from simulator.cost import Cost, HardwareModel
 from simulator.graph import ITEM_BYTES, PHASES, Graph
 from simulator.memory import Memory, storage_bytes
@@ -111,6 +112,14 @@ class Report:
         return Totals(*(float(getattr(self.ops, name).sum()) for name in QUANTITIES))
 
     @cached_property
+    def rails(self) -> Mapping[str, float]:
+        """The energy of the step in joules by rail or by cause; nothing where the device does not tell them apart."""
+        row, runs, cost = self.work.row_of_op, self.work.runs, self.cost
+        found = {name: float((joules[row] * runs).sum()) for name, joules in cost.rails.items()}
+        waiting = self.total.energy_j - sum(found.values())
+        return {**found, "waiting for the host": waiting} if found and cost.waiting_w else found
+
+    @cached_property
     def phases(self) -> Mapping[str, Totals]:
         """The step by phase, in the order of `PHASES`; phases without ops are absent."""
         found = self.split([op.phase for op in self.graph.ops])
@@ -149,15 +158,26 @@ class Report:
         ).reshape(len(names), len(self.cost.limits))
         return {name: self.cost.limits[int(row.argmax())] for name, row in zip(names, cells, strict=True)}
 
+    @cached_property
+    def reserved(self) -> Reserved | None:
+        """What the caching allocator takes from the device, where the device has one; replayed when first asked for."""
+        replayed = getattr(self.hardware, "reserved", None)
+        return replayed(self.graph.worst()) if replayed is not None else None
+
+    @property
+    def needed_bytes(self) -> int:
+        """What must fit into the device's memory: what its allocator reserves, or the peak where it has none."""
+        return self.reserved.reserved_bytes if self.reserved is not None else self.memory.peak_bytes
+
     @property
     def fits(self) -> bool:
-        """Whether the peak is within the device's memory."""
-        return self.memory.peak_bytes <= self.memory_bytes
+        """Whether what is needed is within the device's memory."""
+        return self.needed_bytes <= self.memory_bytes
 
     @property
     def spare_bytes(self) -> float:
-        """Memory left at the peak; negative by how much is lacking."""
-        return self.memory_bytes - self.memory.peak_bytes
+        """Memory left; negative by how much is lacking."""
+        return self.memory_bytes - self.needed_bytes
 
     @property
     def network(self) -> str:
@@ -254,6 +274,7 @@ def _result(report: Report) -> dict[str, Any]:
             "peak_op": _op(graph, memory.peak_op),
             "persistent_bytes": memory.persistent_bytes,
             "workspace_bytes": memory.workspace_bytes,
+            "reserved_bytes": report.reserved.reserved_bytes if report.reserved is not None else None,
             "by_role": dict(memory.by_role),
             "holders": [
                 {

@@ -142,7 +142,7 @@ class Work:
     `KERNELS` and `dtypes`, shape (rows,). `row_of_op` maps the graph's ops to rows, shape (ops,), and `runs` is
     their expected number of executions. `nest` maps the names of `Nest` to columns. `part`, shape (rows,), holds codes
     into `PARTS`; rows that are not told apart are of no part. `bits`, shape (rows, 4): widths of the first and second
-    operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 where not given.
+    operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 if not given.
     """
 
     kernel: Ints
@@ -309,7 +309,10 @@ def _columns(
     def column(values: list[Any]) -> Floats:
         if not points:
             return np.array(values, dtype=np.float64)
-        return np.stack([np.broadcast_to(np.asarray(v, dtype=np.float64), points) for v in values])
+        found = np.empty((len(values), *points))
+        for i, value in enumerate(values):
+            found[i] = value
+        return found
 
     kernel_code = {name: code for code, name in enumerate(KERNELS)}
     dtype_names = tuple(dict.fromkeys(dtypes))

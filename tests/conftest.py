@@ -214,9 +214,10 @@ class FlatDevice:
     """1 GFLOP/s, 1 GB/s, 2 W; an op takes the longer of arithmetic and traffic. `extra` is its workspace."""
 
     name: str = "flat"
+    static_w: float = 0.5
     memory_bytes: float = 1e6
     assumptions: tuple[str, ...] = ("power 2 W, whatever runs",)
-    card: Mapping[str, object] = field(default_factory=lambda: {"mode": "plain"})
+    card: Mapping[str, object] = field(default_factory=lambda: {"mode": "plain", "energy_scope": "the whole board"})
     extra: int = 0
 
     def price(self, work: Work) -> Cost:
@@ -226,6 +227,9 @@ class FlatDevice:
         bound = np.where(compute >= memory, BOUNDS.index("compute"), BOUNDS.index("memory"))
         bound = np.where(launched, bound, BOUNDS.index("none"))
         return Cost(latency, 2.0 * latency, bound.astype(np.int8))
+
+    def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
+        return (("latency", f"{float(self.price(work).latency_s[row])!r} s"),)
 
     def workspace_bytes(self, graph: Graph) -> Ints:
         return np.full(len(graph.ops), self.extra, dtype=np.int64)

@@ -149,7 +149,7 @@ def test_techniques_show_what_they_change_by_phase(bench: None, stored: str) -> 
     text = ok("estimate", stored, "-d", "flat", "--apply", "smd{p=0.25}")
     assert "technique  smd{p=0.25,stretch=1.0,dropped_step=false}" in text
     assert "-25.0 %" in text
-    assert "peak memory 0.0 % (47.3 kB -> 47.3 kB)" in text
+    assert "peak memory 47.3 kB -> 47.3 kB, 0.0 %" in text
 
 
 def test_a_stored_graph_takes_another_batch(bench: None, stored: str) -> None:

@@ -21,13 +21,21 @@ class Reserved:
 
 
 def replay_steps(
-    graph: Graph, workspace_bytes: Ints | None = None, *, steps: int = 3, limit_bytes: float | None = None
+    graph: Graph,
+    workspace_bytes: Ints | None = None,
+    *,
+    steps: int = 3,
+    limit_bytes: float | None = None,
+    keep_gradients: bool = False,
 ) -> Reserved:
     """Run `steps` training steps of `graph` through PyTorch's CUDA caching allocator and return the peaks.
 
     Parameters, buffers and inputs are there before the first step; optimizer state appears where the first step first
     uses it; gradients of one step are dropped when the next begins (`zero_grad`). `workspace_bytes`, shape (ops,), is
     taken while an op runs. Later steps find the segments of earlier ones, so reserved memory can still grow in them.
+
+    `keep_gradients` is `zero_grad(set_to_none=False)`, the default up to PyTorch 1.13: gradients of the first step
+    stay, later ones are added to them and freed at once.
     """
     size = [int(s) for s in storage_bytes(graph)]
     born: dict[int, list[int]] = defaultdict(list)
@@ -47,9 +55,10 @@ def replay_steps(
     for i in before:
         allocator.allocate(size[i])
     held: dict[int, Block | None] = {}
-    for _ in range(steps):
+    kept = {i for i in died[last + 1] if keep_gradients and graph.storages[i].role == "gradient"}
+    for step in range(steps):
         for i in died[last + 1]:
-            if i in held:
+            if i in held and i not in kept:
                 allocator.release(held.pop(i))
         for index, op in enumerate(graph.ops):
             if late:
@@ -57,10 +66,17 @@ def replay_steps(
                     if (state := graph.tensors[tensor].storage) in late:
                         del late[state]
                         allocator.allocate(size[state])
+            added = []
             for i in born.get(index, ()):
-                held[i] = allocator.allocate(size[i])
+                block = allocator.allocate(size[i])
+                if step and i in kept:
+                    added.append(block)
+                else:
+                    held[i] = block
             if workspace_bytes is not None and workspace_bytes[index]:
                 allocator.release(allocator.allocate(int(workspace_bytes[index])))
+            for block in added:
+                allocator.release(block)
             for i in died.get(index, ()):
                 allocator.release(held.pop(i))
     return Reserved(allocator.peak_allocated, allocator.peak_reserved, allocator.out_of_memory)

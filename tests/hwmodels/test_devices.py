@@ -18,10 +18,11 @@ from hwmodels.device import FOLDER, device, devices, modes
 from hwmodels.numbers import KINDS, Number, derived
 from simulator.errors import TrainwattError
 from simulator.work import KERNELS, Nest, Work
+from tests.hwmodels.roofline_devices import DATA, FILES
 
-NAMES = devices()
+NAMES = FILES
 MODES = [(name, mode) for name in NAMES for mode in modes(name)]
-NANO = (FOLDER / "jetson-nano.toml").read_text(encoding="utf-8")
+NANO = (DATA / "jetson-nano-roofline.toml").read_text(encoding="utf-8")
 
 
 def work_that_meets_every_number() -> Work:
@@ -38,6 +39,11 @@ def work_that_meets_every_number() -> Work:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_name_of_a_device_is_the_name_of_its_file(name: str) -> None:
+    assert device(name).name == Path(name).stem
+
+
+@pytest.mark.parametrize("name", devices())
+def test_a_built_in_device_is_found_by_its_name(name: str) -> None:
     assert device(name).name == name == device(FOLDER / f"{name}.toml").name
 
 
@@ -81,7 +87,7 @@ def test_every_number_of_the_file_changes_what_the_device_costs_or_holds(name: s
 def test_a_card_is_plain_json_and_every_value_on_it_has_unit_kind_and_source(name: str, mode: str) -> None:
     model = device(name, mode)
     card = json.loads(json.dumps(model.card))
-    assert (card["name"], card["mode"], card["modes"]) == (name, mode, list(modes(name)))
+    assert (card["name"], card["mode"], card["modes"]) == (Path(name).stem, mode, list(modes(name)))
     assert all(isinstance(card[text], str) and card[text] for text in (*roofline_file._TEXTS, "mode"))
     groups = (
         "peaks",
@@ -114,7 +120,8 @@ def test_every_assumed_number_of_the_device_is_on_its_list_of_assumptions(name: 
 
 
 def test_a_precision_without_a_rate_of_its_own_is_on_the_list_of_assumptions() -> None:
-    assert "bfloat16, int8: no rate of their own, taken to run at the float32 rate" in device("jetson-tx2").assumptions
+    nano = device(DATA / "jetson-nano-roofline.toml")
+    assert "bfloat16, int8: no rate of their own, taken to run at the float32 rate" in nano.assumptions
 
 
 def test_a_number_computed_from_others_is_as_good_as_the_worst_of_them() -> None:

@@ -1,0 +1,63 @@
+"""A device whose idle power does not count: what training costs on top of a board that is switched on anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from simulator.cost import Cost, HardwareModel
+from simulator.graph import Graph
+from simulator.units import show
+from simulator.work import Ints, Work
+
+
+@dataclass(frozen=True)
+class AboveIdle:
+    """`model` with energy' = energy - static power * time, and the same of waiting; all else is as `model` says."""
+
+    model: HardwareModel
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def static_w(self) -> float:
+        return 0.0
+
+    @property
+    def memory_bytes(self) -> float:
+        return self.model.memory_bytes
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        return (*self.model.assumptions, f"energy is above idle: {self._subtracted} of static power are subtracted")
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        card = self.model.card
+        return {**card, "energy_scope": f"{card['energy_scope']}; above idle, {self._subtracted} subtracted"}
+
+    @property
+    def _subtracted(self) -> str:
+        return show(self.model.static_w, "W")
+
+    def price(self, work: Work) -> Cost:
+        """Return the cost of `work` on the device, with the energy above idle."""
+        cost = self.model.price(work)
+        idle = cost.latency_s * self.model.static_w
+        return replace(
+            cost,
+            energy_j=np.maximum(cost.energy_j - idle, 0.0),
+            waiting_w=max(cost.waiting_w - self.model.static_w, 0.0),
+            rails={**cost.rails, "idle subtracted": -idle} if cost.rails else {},
+        )
+
+    def workspace_bytes(self, graph: Graph) -> Ints:
+        return self.model.workspace_bytes(graph)
+
+    def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
+        return (*self.model.explain(work, row), ("above idle", f"less {self._subtracted} x latency"))
