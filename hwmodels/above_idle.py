@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from simulator.allocators.replaying import Reserved
 from simulator.cost import Cost, HardwareModel
 from simulator.graph import Graph
 from simulator.units import show
@@ -58,6 +59,11 @@ class AboveIdle:
 
     def workspace_bytes(self, graph: Graph) -> Ints:
         return self.model.workspace_bytes(graph)
+
+    def reserved(self, graph: Graph) -> Reserved | None:
+        """Return what the device's allocator reserves, where it has one."""
+        replayed = getattr(self.model, "reserved", None)
+        return None if replayed is None else cast(Reserved, replayed(graph))
 
     def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
         return (*self.model.explain(work, row), ("above idle", f"less {self._subtracted} x latency"))

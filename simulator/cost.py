@@ -22,9 +22,10 @@ class Cost:
     """Columns of cost, one row per row of `Work`, shape (rows,) or (rows, points), of ONE execution.
 
     `latency_s` seconds, `energy_j` joules, `bound` codes into `limits`, the names of what may bound an op on this
-    device ("none" first). `seconds` is what each of these limits alone would take; `rails` splits `energy_j` by rail
-    or by cause, adding up to it. Where a host dispatches ops to a queue of the device, `dispatch_s` is the host's time
-    for each and `latency_s` that of the device alone; while the device waits for the host, `waiting_w` flows.
+    device ("none" first; "dispatch" among them where a host dispatches). `seconds` is what each of these limits alone
+    would take; `rails` splits `energy_j` by rail or by cause, adding up to it. Where a host dispatches ops to a queue
+    of the device, `dispatch_s` is the host's time for each and `latency_s` that of the device alone; while the device
+    waits for the host, `waiting_w` flows.
     """
 
     latency_s: Floats

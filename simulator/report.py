@@ -95,14 +95,18 @@ class Report:
     def _columns(self, runs: Floats) -> OpColumns:
         row, work, cost = self.work.row_of_op, self.work, self.cost
         placed = timeline(cost, row, runs)
+        waited = np.maximum(placed.step_s - placed.duration_s, 0.0)
+        bound = cost.bound[row].astype(np.int64)
+        if cost.dispatch_s is not None:
+            bound[waited > placed.duration_s] = cost.limits.index("dispatch")
         return OpColumns(
             latency_s=placed.step_s,
-            energy_j=cost.energy_j[row] * runs + cost.waiting_w * np.maximum(placed.step_s - placed.duration_s, 0.0),
+            energy_j=cost.energy_j[row] * runs + cost.waiting_w * waited,
             macs=work.macs[row] * runs,
             flops=work.flops[row] * runs,
             read_bytes=work.read_bytes[row] * runs,
             written_bytes=work.written_bytes[row] * runs,
-            bound=cost.bound[row].astype(np.int64),
+            bound=bound,
             kernel=work.kernel[row],
         )
 

@@ -25,7 +25,7 @@ from simulator.errors import TrainwattError
 from simulator.graph import Graph
 from simulator.work import Ints, Work
 
-LIMITS = ("none", "compute", "L2", "DRAM", "launch")
+LIMITS = ("none", "compute", "L2", "DRAM", "launch", "dispatch")
 """What may bound an op: arithmetic and its instructions, the L2 cache, DRAM, starting its kernels."""
 
 
