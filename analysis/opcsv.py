@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
+
+import numpy as np
 
 from simulator.extent import evaluate
 from simulator.graph import Graph
@@ -27,10 +30,12 @@ COLUMNS = (
     "latency_s",
     "energy_j",
     "bound",
+    "utilisation",
     "start_s",
     "live_bytes",
 )
-"""What adds up is weighted with `runs`; `live_bytes` is the memory held during the op."""
+"""What adds up is weighted with `runs`; `live_bytes` is the memory held during the op. `utilisation` is the share of the
+device's peak rate at the op's precision that its FLOPs reach in its time; empty where either is not known."""
 
 
 def to_csv(report: Report) -> str:
@@ -39,6 +44,7 @@ def to_csv(report: Report) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
+    reached = utilisation(report)
     columns = zip(
         graph.ops,
         ops.kernel.tolist(),
@@ -49,11 +55,14 @@ def to_csv(report: Report) -> str:
         ops.latency_s.tolist(),
         ops.energy_j.tolist(),
         ops.bound.tolist(),
+        reached,
         report.timeline.start_s.tolist(),
         report.memory.live_bytes.tolist(),
         strict=True,
     )
-    for index, (op, kernel, macs, flops, read, written, latency, energy, bound, start, live) in enumerate(columns):
+    for index, (op, kernel, macs, flops, read, written, latency, energy, bound, share, start, live) in enumerate(
+        columns
+    ):
         writer.writerow(
             (
                 index,
@@ -72,11 +81,25 @@ def to_csv(report: Report) -> str:
                 latency,
                 energy,
                 report.cost.limits[bound],
+                share,
                 start,
                 live,
             )
         )
     return text.getvalue()
+
+
+def utilisation(report: Report) -> list[float | str]:
+    """Return FLOPs / (latency * peak) of each op; an empty text where the device's card names no peak or none runs."""
+    peaks = report.hardware.card.get("peaks")
+    if not isinstance(peaks, Mapping) or "float32" not in peaks:
+        return [""] * len(report.graph.ops)
+    rate = [float(peaks.get(name, peaks["float32"])["value"]) for name in report.work.dtypes]
+    peak = np.array(rate)[report.work.dtype[report.work.row_of_op]]
+    time = report.ops.latency_s
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(time > 0, report.ops.flops / (time * peak), np.nan)
+    return ["" if np.isnan(s) else float(s) for s in share]
 
 
 def shapes(graph: Graph, tensors: tuple[int, ...]) -> str:
