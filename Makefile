@@ -30,6 +30,7 @@ check: $(VENV)/.developing
 bench: $(VENV)/.developing
 	$(BIN)/python benchmarks/trace_speed.py
 	$(BIN)/python benchmarks/pricing_speed.py
+	$(BIN)/python benchmarks/device_models_speed.py
 	$(BIN)/python benchmarks/huge_trace.py
 	$(BIN)/python benchmarks/peak_memory.py
 	$(BIN)/python benchmarks/gradient_filter_speed.py

@@ -34,8 +34,8 @@ COLUMNS = (
     "start_s",
     "live_bytes",
 )
-"""What adds up is weighted with `runs`; `live_bytes` is the memory held during the op. `utilisation` is the share of the
-device's peak rate at the op's precision that its FLOPs reach in its time; empty where either is not known."""
+"""What adds up is weighted with `runs`; `live_bytes` is the memory held during the op. `utilisation` is the share of
+the device's peak rate at the op's precision that its FLOPs reach in its time; empty where either is not known."""
 
 
 def to_csv(report: Report) -> str:
