@@ -10,7 +10,7 @@ import pytest
 
 import analysis.claims as package
 from analysis.claims import Claim, Paper, Verdict, claims, judge
-from analysis.claims.metrics import METRICS
+from analysis.claims.registry import metrics
 from analysis.claims.report import rows, text
 from simulator.errors import TrainwattError
 from simulator.techniques import parse
@@ -63,4 +63,4 @@ def test_the_report_says_met_missed_and_why() -> None:
 
 
 def test_every_metric_says_what_it_is() -> None:
-    assert all(function.__doc__ for function in METRICS.values())
+    assert all(function.__doc__ for function in metrics().values())

@@ -10,7 +10,7 @@ A file `<paper>.toml` of this folder holds the claims of one paper:
 
     [[claims]]                          # part of a table, or one number
     where = "Table 11"
-    metric = "backward-flops"           # a function of `analysis.claims.metrics`
+    metric = "backward-flops"           # a function in a `*metrics.py` of this folder
     unit = "MFLOP"
     tolerance = 0.005                   # of the published value
     convention = "..."                  # how the paper counts, where that is not our way
@@ -96,9 +96,9 @@ def claims(paper: str | None = None) -> tuple[Claim, ...]:
 
 def judge(claim: Claim) -> Verdict:
     """Return the claim with our value of it; tracing a network takes seconds, once for each."""
-    from analysis.claims.metrics import METRICS
+    from analysis.claims.registry import metrics
 
-    return Verdict(claim, METRICS[claim.metric](**claim.arguments))
+    return Verdict(claim, metrics()[claim.metric](**claim.arguments))
 
 
 def judge_all(wanted: tuple[Claim, ...], progress: Callable[[float], None] = lambda share: None) -> Iterator[Verdict]:
@@ -109,14 +109,14 @@ def judge_all(wanted: tuple[Claim, ...], progress: Callable[[float], None] = lam
 
 
 def _read(path: Path) -> Iterator[Claim]:
-    from analysis.claims.metrics import METRICS
+    from analysis.claims.registry import metrics
 
     try:
         document = tomllib.loads(path.read_text())
         paper = Paper(path.stem, **document["paper"])
         for table in document["claims"]:
-            if table["metric"] not in METRICS:
-                raise unknown("metric", table["metric"], METRICS)
+            if table["metric"] not in metrics():
+                raise unknown("metric", table["metric"], metrics())
             shared = {key: value for key, value in table.items() if key not in _FIELDS}
             over = table.get("over", [])
             for row in table["rows"]:

@@ -6,7 +6,7 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from analysis.claims.metrics import metric
+from analysis.claims.registry import metric
 from simulator.graph import ITEM_BYTES, Graph, Layout, Op, Storage, Tensor
 from simulator.work import Work, work_of
 

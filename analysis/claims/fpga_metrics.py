@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.claims.metrics import metric
+from analysis.claims.registry import metric
 from simulator.work import KERNELS, PARTS, Nest, Row, Work
 
 if TYPE_CHECKING:

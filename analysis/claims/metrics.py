@@ -6,26 +6,13 @@ converted here, and only here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from analysis.claims.registry import metric
 from simulator.graph import Graph
 from simulator.techniques import apply, parse
 from simulator.work import work_of
-
-METRICS: dict[str, Callable[..., float]] = {}
-"""The metrics by the name that claims use."""
-
-
-def metric(name: str) -> Callable[[Callable[..., float]], Callable[..., float]]:
-    """Register a function as the metric `name`."""
-
-    def register(function: Callable[..., float]) -> Callable[..., float]:
-        METRICS[name] = function
-        return function
-
-    return register
 
 
 @cache
@@ -202,5 +189,13 @@ def conv_input_saving(network: str, classes: int, tuned: list[str], layers: int,
     return 100 * (1 - 1 / conv_input_reduction(network, classes, tuned, layers, patch))
 
 
-from analysis.claims import cpu_metrics as _cpu_metrics  # noqa: E402, F401 - registers what is claimed of CPUs
-from analysis.claims import fpga_metrics as _fpga_metrics  # noqa: E402, F401 - registers what is claimed of FPGAs
+# -- whole steps on a device -------------------------------------------------------------------------------------------
+
+
+@metric("step-seconds")
+def step_seconds(network: str, batch: int, device: str) -> float:
+    """Seconds of a training step on a device in its default mode."""
+    from hwmodels.device import device as named
+    from simulator.estimate import estimate
+
+    return estimate(_graph(network, batch), named(device)).total.latency_s
