@@ -1,0 +1,1 @@
+"""Power logs: one small file a format, all read into a `Trace`, whose windows are integrated to energy."""

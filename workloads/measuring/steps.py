@@ -1,0 +1,162 @@
+"""Whole training steps, each network in a process of its own: what does not fit kills that one only."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._pytree import tree_map
+
+from simulator.errors import TrainwattError, first_line
+from simulator.graph import PHASES
+from workloads.measuring.case import Value, fits_not
+from workloads.measuring.timing import Timing
+from workloads.optimizers import optimizer_from
+from workloads.sources import workload_from
+from workloads.techniques import make_step
+from workloads.tracing.step import Step, without_collection
+from workloads.training.peak import real_peak_bytes
+
+OPTIMIZER = "sgd{momentum=0.9}"
+GRACE_S = 30.0
+"""After the deadline, what runs has this long to finish the step it is in and to take its peak memory."""
+WARM_UP_STEPS = 2
+"""The first step makes the optimizer's state, the second the gradients anew."""
+
+
+@dataclass(frozen=True)
+class StepCase:
+    """A training step of a network (or `package.module:callable`) in fp32, with `optimizer`, at a batch size."""
+
+    what: str
+    batch: int
+    optimizer: str = OPTIMIZER
+    kind: str = field(default="step", init=False)
+    phase: str = field(default="", init=False)
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """What else decides about the step."""
+        return {"optimizer": self.optimizer, "precision": "fp32"}
+
+    def measure(self, repeats: int, threads: int, deadline_s: float) -> tuple[Value, ...]:
+        """Time the step and its phases, and take its peak memory.
+
+        Raises `MemoryError` where it does not fit, also when the system kills it, `TimeoutError` where it is not done
+        `GRACE_S` after the deadline, and `TrainwattError` for a network that cannot be trained.
+        """
+        context = multiprocessing.get_context("spawn")  # a fork of a process with PyTorch's threads may hang
+        ours, theirs = context.Pipe(duplex=False)
+        left_s = deadline_s - time.monotonic()
+        process = context.Process(target=_serve, args=(theirs, self, repeats, threads, left_s), daemon=True)
+        process.start()
+        theirs.close()
+        try:
+            if left_s < float("inf") and not ours.poll(left_s + GRACE_S):
+                process.kill()
+                raise TimeoutError(f"{self.what} at batch {self.batch} takes too long")
+            answer = ours.recv()
+        except EOFError:
+            process.join()
+            if process.exitcode == -signal.SIGKILL:
+                raise MemoryError(f"the system killed {self.what} at batch {self.batch}") from None
+            raise RuntimeError(f"{self.what} at batch {self.batch} ended with code {process.exitcode}") from None
+        except KeyboardInterrupt:
+            process.kill()
+            raise
+        finally:
+            ours.close()
+        process.join()
+        if isinstance(answer, BaseException):
+            raise answer
+        return tuple(answer)
+
+
+def _serve(answer: Any, case: StepCase, repeats: int, threads: int, left_s: float) -> None:
+    """Measure in this process and send the values, or the error."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # of all processes, this is the one to end
+    try:
+        values = _values(case, repeats, threads, time.monotonic() + left_s)
+    except KeyboardInterrupt:
+        return
+    except TrainwattError as error:
+        answer.send(error)
+    except Exception as error:
+        words = first_line(error)
+        known = f"cannot train {case.what} at batch {case.batch}: {words}; it runs as 'trainwatt trace' traces it"
+        answer.send(MemoryError(words) if fits_not(error) else TrainwattError(known))
+    else:
+        answer.send(values)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _values(case: StepCase, repeats: int, threads: int, deadline_s: float) -> list[Value]:
+    torch.set_num_threads(threads)
+    step, inputs, targets = _make(case)
+    taken: list[dict[str, float]] = []
+    with without_collection():
+        for _ in range(WARM_UP_STEPS):
+            _run(step, inputs, targets)
+        while not taken or (len(taken) < repeats and time.monotonic() < deadline_s):
+            taken.append(_run(step, inputs, targets))
+    values = []
+    for phase in ("", *(phase for phase in PHASES if phase in taken[0])):
+        timing = Timing(tuple(seconds[phase] for seconds in taken))
+        values.append(Value("step", phase, "latency", timing.median_s, timing.spread_s, len(taken)))
+    del step, inputs, targets
+    peak = real_peak_bytes(lambda: _make(case))
+    return [*values, Value("memory", "", "peak_memory", float(peak))]
+
+
+def _make(case: StepCase) -> tuple[Step, Any, Any]:
+    torch.manual_seed(0)
+    workload = workload_from(
+        case.what,
+        classes=None,
+        input_shape=None,
+        widths=None,
+        arguments={},
+        loss="cross-entropy",
+        channels_last=False,
+        mode=None,
+    )
+    workload.model.train()
+    step = make_step((), workload, optimizer_from(case.optimizer, foreach=False))
+    # Made-up batches are uninitialised memory, whose odd numbers may compute slowly.
+    inputs = tree_map(lambda x: x.normal_() if x.is_floating_point() else x, workload.inputs(case.batch))
+    return step, inputs, workload.targets(case.batch)
+
+
+def _run(step: Step, inputs: Any, targets: Any) -> dict[str, float]:
+    """Run a step and return the seconds of each phase, and of all under the empty name."""
+    begun: list[tuple[str, float]] = []
+
+    def mark(phase: str) -> None:
+        begun.append((phase, time.perf_counter()))
+
+    start = time.perf_counter()
+    step.optimizer.zero_grad()
+    step.backward(inputs, targets, mark)
+    mark("optimizer")
+    step.update()
+    mark("")
+    seconds = {phase: after - at for (phase, at), (_, after) in pairwise(begun)}
+    return {**seconds, "": begun[-1][1] - start}
