@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from hwmodels.numbers import KINDS, Number
+from hwmodels.numbers import KINDS, Number, derived
 from simulator.errors import TrainwattError, unknown
-from simulator.units import parse
+from simulator.units import parse, show
 
 
 def known(table: Mapping[str, Any], names: Collection[str], where: str) -> None:
@@ -71,6 +71,23 @@ def numbers(
             raise TrainwattError(f"{path} {entry['value']!r}; it must be a whole number")
         found[path] = number
     return found
+
+
+def usable_memory(memory: Mapping[str, Number]) -> Number:
+    """Return what of `total` a training process can use beside `system` and `runtime`, in bytes.
+
+    Raises `TrainwattError` where nothing is left.
+    """
+    held = memory["system"].value + memory["runtime"].value
+    if memory["total"].value <= held:
+        what = f"memory.total {memory['total']}; it must be above the {show(held, 'byte')}"
+        raise TrainwattError(f"{what} that system and framework hold")
+    return derived(
+        memory["total"].value - held,
+        "byte",
+        f"{memory['total']} less {memory['system']} of the system and {memory['runtime']} of the framework",
+        *memory.values(),
+    )
 
 
 def _number(entry: Any, path: str, unit: str) -> Number:

@@ -11,7 +11,6 @@ from hwmodels.libraries.onednn import OneDnn
 from hwmodels.numbers import Number, derived
 from hwmodels.roofline import EFFICIENCIES, Roofline, assumptions
 from simulator.errors import TrainwattError, unknown
-from simulator.units import show
 
 PROCESSORS = ("cpu", "gpu", "fpga")
 KERNEL_LIBRARIES = ("none", "onednn")
@@ -153,16 +152,7 @@ def _build(
         *{"gpu": ("host_clock",), "cpu": ("clock", "units"), "fpga": ("clock",)}[processor],
     )
     memory = in_table("memory")
-    held = memory["system"].value + memory["runtime"].value
-    if memory["total"].value <= held:
-        what = f"memory.total {memory['total']}; it must be above the {show(held, 'byte')}"
-        raise TrainwattError(f"{what} that system and framework hold")
-    usable = derived(
-        memory["total"].value - held,
-        "byte",
-        f"{memory['total']} less {memory['system']} of the system and {memory['runtime']} of the framework",
-        *memory.values(),
-    )
+    usable = reading.usable_memory(memory)
     efficiency = in_table("efficiency")
     energy = in_table("energy")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -11,9 +11,6 @@ from analysis.commands.options import devices_named, techniques_of, trace_option
 from analysis.group import OneOf
 from analysis.source import graph_from
 from simulator.errors import TrainwattError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Estimate the cost of a training step.")

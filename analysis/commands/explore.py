@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from simulator.errors import TrainwattError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Price a whole space of choices, and find its front.")

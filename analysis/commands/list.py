@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
 from analysis.group import OneOf
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command("list", short_help="List networks, devices, techniques or rules.")

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from analysis import completion
 from analysis.commands.options import techniques_of
 from analysis.group import INTERRUPTED
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Train for real, plainly and with techniques.")

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from analysis import completion
 from analysis.source import TraceOptions, graph_from, is_graph_file
 from simulator.errors import TrainwattError, unknown
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Show a device, a network or a stored graph.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -10,9 +10,6 @@ from analysis import completion
 from analysis.commands.options import trace_options, tracing_options
 from analysis.source import graph_from
 from simulator.errors import TrainwattError
-
-if TYPE_CHECKING:
-    pass
 
 
 @click.command(short_help="Record a training step and store its graph.")

@@ -15,7 +15,6 @@ from hwmodels.cpu.model import Cpu
 from hwmodels.libraries.onednn import OneDnn
 from hwmodels.numbers import Number, derived
 from simulator.errors import TrainwattError, unknown
-from simulator.units import show
 
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int8")
 TEXTS = ("description", "processor", "unit", "kernel_library", "energy_scope", "default_mode")
@@ -140,16 +139,7 @@ def model_of(
     launch, region = (follows(path, 1 / faster, "the clock") for path in ("launch.time", "threads.region"))
     active = follows("power.active", faster * cores.value / there["units"].value, "clock and cores")
     memory = {field: of(f"memory.{field}") for field in ("total", "system", "runtime")}
-    held = memory["system"].value + memory["runtime"].value
-    if memory["total"].value <= held:
-        what = f"memory.total {memory['total']}; it must be above the {show(held, 'byte')}"
-        raise TrainwattError(f"{what} that system and framework hold")
-    usable = derived(
-        memory["total"].value - held,
-        "byte",
-        f"{memory['total']} less {memory['system']} of the system and {memory['runtime']} of the framework",
-        *memory.values(),
-    )
+    usable = reading.usable_memory(memory)
     energies = {dtype: of(f"energy.{dtype}") for dtype in DTYPES if f"energy.{dtype}" in numbers}
     made = {"launch": launch, "region": region, "active": active, "usable": usable, "peak": peak, **measured}
     return Cpu(
