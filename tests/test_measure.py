@@ -21,12 +21,18 @@ from analysis.measurements.command import Outcome, measure_cases
 from analysis.measurements.format import read
 from simulator.errors import TrainwattError
 from simulator.rules import rules
-from workloads.measuring import steps, timing
-from workloads.measuring.case import Host, Value, fits_not
+from workloads.measuring import ops, steps
+from workloads.measuring.board import calls, timing
+from workloads.measuring.board.calls import Unavailable, bind, tensors_of
+from workloads.measuring.board.cases import op_set
+from workloads.measuring.board.memory import fits_not
+from workloads.measuring.board.op_timing import bytes_of, time_op
+from workloads.measuring.board.signatures import signature
+from workloads.measuring.board.timing import COLD_BYTES, Timing, time_calls, time_cold
+from workloads.measuring.case import Host, Value
 from workloads.measuring.host import this_host
 from workloads.measuring.ops import OpCase, op_cases
 from workloads.measuring.steps import StepCase
-from workloads.measuring.timing import Timing, time_calls
 
 HOST = Host("a board", "MAXN", {"cpu": 1_500_000_000}, {"torch": "2.13.0", "threads": "1"})
 
@@ -44,6 +50,10 @@ class Made:
 
     def measure(self, repeats: int, threads: int, deadline_s: float) -> tuple[Value, ...]:
         return (Value("op", "forward", "latency", self.act(), 0.1, repeats),)
+
+
+def unavailable(*_: object, **__: object) -> None:
+    raise Unavailable("it is not there")
 
 
 def no_memory() -> float:
@@ -71,6 +81,7 @@ def test_short_calls_are_timed_several_at_once_and_long_ones_alone(monkeypatch: 
 
         return call
 
+    monkeypatch.setattr(timing.time, "monotonic", lambda: clock[0])
     short, long = taking(1e-4), taking(0.2)
     assert time_calls(short, 3).median_s == pytest.approx(1e-4)
     assert short() == 2 + 3 * 10 + 1  # two of warm-up, then repeats of 1 ms
@@ -136,39 +147,154 @@ def test_nothing_begins_after_the_time_limit_and_progress_reaches_the_end(tmp_pa
     assert shares[-1] == 1.0
 
 
+def test_repeats_end_when_a_case_has_taken_long_and_go_on_to_fill_a_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    for name in ("perf_counter", "monotonic", "time"):
+        monkeypatch.setattr(timing.time, name, lambda: clock[0])
+
+    def call() -> None:
+        clock[0] += 0.4
+
+    assert len(time_calls(call, 10).seconds) == 3  # after 1.2 s: the second of time is over
+    filled = time_calls(call, 10, window_s=20.0)
+    assert filled.end_s is not None
+    assert filled.start_s is not None
+    assert filled.end_s - filled.start_s >= 20.0
+    assert filled.median_s == pytest.approx(0.4)
+
+
+def test_cold_calls_are_timed_after_a_flush_with_results_kept_until_the_repeat_ends() -> None:
+    order: list[str] = []
+
+    class Result:
+        def __del__(self) -> None:
+            order.append("freed")
+
+    def call() -> Result:
+        order.append("call")
+        return Result()
+
+    found = time_cold([call, call], lambda: order.append("flush"), 2)
+    assert order == ["flush", "call", "call", "freed", "freed"] * 2
+    assert (len(found.seconds), found.start_s, found.end_s) == (2, None, None)
+
+
+def test_cold_operands_are_of_their_own_in_every_call_as_far_as_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[set[int]] = []
+    real = bind
+
+    def noting(kind: str, found: Any, tensors: list[Any]) -> Any:
+        seen.append({tensor.data_ptr() for tensor in tensors})
+        return real(kind, found, tensors)
+
+    monkeypatch.setattr("workloads.measuring.board.op_timing.bind", noting)
+    time_op("relu", {"c": 8, "h": 16, "operands": "cold"}, 2, 2, float("inf"))
+    assert len(seen) == 8
+    assert len(set.union(*seen)) == 8
+    seen.clear()
+    large = {"c": 64, "h": 224, "operands": "cold"}
+    time_op("relu", large, 2, 1, float("inf"))
+    assert len(seen) == COLD_BYTES // bytes_of(signature("relu", large, 2)) == 1
+    seen.clear()
+    time_op("relu", {"c": 8, "h": 16, "operands": "warm"}, 2, 2, float("inf"))
+    assert len(seen) == 1
+
+
 def test_every_op_of_the_designed_set_has_a_work_rule_and_a_name_of_its_own() -> None:
     cases = op_cases()
     assert {case.what for case in cases} <= set(rules())
     assert len({(case.what, tuple(case.parameters.items()), case.batch) for case in cases}) == len(cases)
     assert {"convolution", "convolution_grad_input", "convolution_grad_weight"} <= {case.what for case in cases}
+    assert {case.parameters["operands"] for case in cases} == {"warm", "cold"}
+
+
+def smallest(what: str) -> tuple[dict[str, Any], int | None]:
+    """The smallest case of a kind, warm."""
+    sized = [
+        (bytes_of(signature(c.kind, c.parameters, c.batch)), i, c) for i, c in enumerate(op_set()) if c.kind == what
+    ]
+    case = min(sized)[2]
+    return case.parameters, case.batch
 
 
 @pytest.mark.parametrize("what", sorted({case.what for case in op_cases()}))
-def test_an_op_of_each_kind_runs(what: str) -> None:
-    case = min((c for c in op_cases() if c.what == what), key=lambda c: c.parameters.get("h", 0))
+def test_an_op_of_each_kind_makes_what_its_signature_says(what: str) -> None:
+    parameters, batch = smallest(what)
+    found = signature(what, parameters, batch)
+    tensors = tensors_of(what, found, "cpu")
+    assert [tuple(tensor.shape) for tensor in tensors] == [operand.shape for operand in found.inputs]
+    with torch.no_grad():
+        made = bind(what, found, tensors)()
+    results = [made] if isinstance(made, torch.Tensor) else [one for one in made if one is not None]
+    shapes = [tuple(one.shape) for one in results if one.numel()]
+    assert shapes == [operand.shape for operand in found.outputs] or what.startswith("_foreach")
+    dtypes = [str(one.dtype).removeprefix("torch.") for one in results if one.numel()]
+    assert dtypes == [operand.dtype for operand in found.outputs] or what.startswith("_foreach")
+
+
+@pytest.mark.parametrize("operands", ["warm", "cold"])
+def test_an_op_is_timed(operands: str) -> None:
+    case = OpCase("relu", "forward", 2, {"c": 8, "h": 16, "operands": operands})
     (value,) = case.measure(2, 1, time.monotonic() - 1)
     assert 0 < value.value < 10
     assert (value.metric, value.repeats, value.spread) == ("latency", 1, None)
+    assert (value.start_s is None) == (operands == "cold")
 
 
-@pytest.mark.parametrize("which", ["input", "weight"])
-def test_the_gradients_of_a_convolution_are_those_of_autograd(which: str) -> None:
-    shape = {"c": 4, "k": 6, "h": 7, "r": 3, "stride": 2, "groups": 2}
-    make = next(case.make for case in op_cases() if case.what == f"convolution_grad_{which}")
-    torch.manual_seed(0)
-    found = make(n=2, **shape)()[0 if which == "input" else 1]
-    torch.manual_seed(0)
-    x, w = torch.randn(2, 4, 7, 7, requires_grad=True), torch.randn(6, 2, 3, 3, requires_grad=True)
-    y = nn.functional.conv2d(x, w, stride=2, padding=1, groups=2)
-    expected = torch.autograd.grad(y, x if which == "input" else w, torch.randn(y.shape))[0]
-    torch.testing.assert_close(found, expected)
+@pytest.mark.parametrize("by", ["aten", "autograd"])
+@pytest.mark.parametrize("which", ["input", "weight", "bias"])
+def test_the_gradients_of_a_convolution_are_those_of_autograd(
+    which: str, by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workloads.measuring.board.calls.gradient_calls", lambda: by)
+    kind = f"convolution_grad_{which}"
+    found = signature(kind, {"c": 4, "k": 6, "h": 7, "r": 3, "stride": 2, "groups": 2}, 2)
+    tensors = tensors_of(kind, found, "cpu")
+    with torch.no_grad():
+        made = bind(kind, found, tensors)()
+    got = made if isinstance(made, torch.Tensor) else next(one for one in made if one is not None)
+    x = tensors[1] if which == "weight" else torch.randn(2, 4, 7, 7)
+    w = tensors[1] if which == "input" else torch.randn(6, 2, 3, 3)
+    of = [x.clone().requires_grad_(), w.clone().requires_grad_(), torch.zeros(6, requires_grad=True)]
+    y = nn.functional.conv2d(*of, stride=2, padding=1, groups=2)
+    expected = torch.autograd.grad(y, of[["input", "weight", "bias"].index(which)], tensors[0])[0]
+    torch.testing.assert_close(got, expected)
+
+
+@pytest.mark.parametrize("kind", sorted(calls.DIFFERENTIATED))
+def test_a_gradient_that_an_old_pytorch_does_not_offer_is_that_of_autograd(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = signature(kind, {"c": 3, "h": 8}, 2)
+    x = torch.randn(found.outputs[0].shape)
+    tensors = tensors_of(kind, found, "cpu")
+    if len(tensors) > 1:
+        tensors[1] = x.sigmoid() if kind == "sigmoid_backward" else x
+    if len(tensors) > 2:
+        tensors[2] = nn.functional.max_pool2d(x, 2, return_indices=True)[1]
+    monkeypatch.setattr(torch, "randn", lambda *_, **__: x.clone())
+    with torch.no_grad():
+        by_aten = bind(kind, found, tensors)()
+        monkeypatch.setattr(calls, "_bound", unavailable)
+        (by_autograd,) = bind(kind, found, tensors)()
+    torch.testing.assert_close(by_autograd, by_aten)
 
 
 def test_operands_that_do_not_fit_are_a_memory_error() -> None:
-    case = OpCase("relu", "forward", None, {}, lambda: lambda: torch.empty(1 << 58))
+    case = OpCase("relu", "forward", 1 << 20, {"c": 1 << 20, "h": 1 << 9})
     with pytest.raises(MemoryError):
         case.measure(1, 1, float("inf"))
     assert not fits_not(RuntimeError("shape mismatch"))
+
+
+def test_an_op_that_this_pytorch_does_not_have_is_left_out_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ops, "time_op", unavailable)
+    cases = [OpCase("hardswish", "forward", 1, {"c": 1, "h": 1}), Made("relu")]
+    path = str(tmp_path / "measured.csv")
+    assert measure_cases(path, cases, HOST, 2, 1) == Outcome(1, 0, 0, 0, unavailable=1)
+    assert [row.what for row in read(path)] == ["relu"]
 
 
 def test_a_step_has_its_phases_and_its_peak_memory() -> None:
@@ -262,6 +388,9 @@ def test_the_command_measures_steps_and_resumes(tmp_path: Path) -> None:
     ("arguments", "reason"),
     [
         (["-o", "x.csv"], "nothing to measure; give --ops, --steps NETWORKS, or both"),
+        (["--ops"], "no file to add rows to; give -o FILE"),
+        (["-o", "x.csv", "--emit-script", "bench.py"], "-o with --emit-script; the script itself takes -o"),
+        (["-o", "x.csv", "--ops", "--power", "volts"], "no power meter 'volts'; there is auto, none, ina3221x"),
         (["-o", "-", "--ops"], "give -o FILE"),
         (["-o", "x.csv", "--steps", "lenet55"], "did you mean 'lenet5'?"),
         (["-o", "x.csv", "--steps", "lenet5", "--batches", "0"], "batches '0'; write for example 1,8,32"),

@@ -66,7 +66,7 @@ def test_any_value_is_read_back_to_the_last_bit(tmp_path_factory: Any, value: fl
 
 def test_the_first_line_is_the_version_and_the_second_the_columns(file: Path) -> None:
     first, second = file.read_text().splitlines()[:2]
-    assert first == VERSION_LINE == "# trainwatt measurements 1"
+    assert first == VERSION_LINE == "# trainwatt measurements 2"
     assert second == ",".join(COLUMNS)
 
 
@@ -108,10 +108,12 @@ def test_rows_are_appended_and_a_missing_file_is_made(tmp_path: Path) -> None:
         ("parameters", "a=1;a=2", "parameters 'a=1;a=2' with 'a' twice"),
         ("clocks", "gpu=921.6", "clock gpu=921.6; give it in Hz"),
         ("software", " torch=1", "software ' torch=1'; write it on one line"),
+        ("start_s", "1795000000", "times 1795000000.0 to None; give start_s and end_s, in seconds of Unix time"),
+        ("end_s", "soon", "end_s 'soon'; it is a number"),
     ],
 )
 def test_a_bad_cell_is_refused_with_its_line_and_reason(file: Path, column: str, cell: str, reason: str) -> None:
-    row = [*map(str, (getattr(STEP, name) for name in COLUMNS))]
+    row = ["" if value is None else str(value) for value in (getattr(STEP, name) for name in COLUMNS)]
     row[COLUMNS.index("source")] = "somewhere"
     row[COLUMNS.index(column)] = cell
     edited(file, lambda lines: lines.insert(3, ",".join(row)))
@@ -122,6 +124,35 @@ def test_a_bad_cell_is_refused_with_its_line_and_reason(file: Path, column: str,
     good, refused = examine(file)
     assert len(good) == 3
     assert [(r.line, reason in r.reason) for r in refused] == [(4, True)]
+
+
+OLD = """# trainwatt measurements 1
+kind,what,parameters,batch,phase,device,power_mode,clocks,software,metric,value,unit,spread,repeats,source
+op,relu,c=64;h=56,8,forward,a board,,,torch=1.10.0,latency,0.001,s,,1,me
+"""
+
+
+def test_a_file_of_version_1_is_read_and_becomes_one_of_version_2_when_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text(OLD)
+    (row,) = read(path)
+    assert (row.what, row.start_s, row.end_s) == ("relu", None, None)
+    append(path, [replace(STEP, start_s=1795000000.5, end_s=1795000001.0)])
+    assert path.read_text().startswith(VERSION_LINE)
+    assert [(r.what, r.end_s) for r in read(path)] == [("relu", None), ("resnet18", 1795000001.0)]
+
+
+def test_a_file_of_version_1_does_not_have_the_columns_of_version_2(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text(OLD.replace("source\n", "source,start_s,end_s\n"))
+    with pytest.raises(TrainwattError, match="line 2: columns"):
+        read(path)
+
+
+def test_when_something_ran_makes_no_other_setup() -> None:
+    assert replace(STEP, start_s=1.0, end_s=2.0).setup == STEP.setup
+    with pytest.raises(TrainwattError, match="times 3 to 2"):
+        replace(STEP, start_s=3, end_s=2)
 
 
 def test_a_torn_last_line_is_refused_even_where_it_would_make_a_row(file: Path) -> None:
@@ -144,7 +175,7 @@ def test_every_refused_line_is_named(file: Path) -> None:
     [
         ("kind,what\n", "is no file of measurements"),
         ("", "is no file of measurements"),
-        ("# trainwatt measurements 2\n", "of version '2'; this trainwatt reads version 1"),
+        ("# trainwatt measurements 3\n", "of version '3'; this trainwatt reads version 1 and 2"),
         (f"{VERSION_LINE}\nkind,what\n", "line 2: columns 'kind,what'"),
         (f"{VERSION_LINE}", "line 2: columns ''"),
     ],

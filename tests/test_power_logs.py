@@ -34,6 +34,7 @@ LOGS = {
     "in1: +0.01 V\nin2: +1.00 V\npower1: 4.00 mW\ncurr1: +4.00 A\n",
     "ina219": "1700000000000\nBus Voltage: 5.000 V\nBus Current: 400.000 mA\nPower: 2000.000 mW\nShunt voltage: 4 mV\n"
     "1700000001000\nBus Voltage: 5.000 V\nBus Current: 800.000 mA\nPower: 4000.000 mW\nShunt voltage: 8 mV\n",
+    "trainwatt": "# trainwatt power 1\ntime_s,VDD_IN,VDD_CPU\n1700000000.0,2.0,0.5\n1700000001.0,4.0,0.7\n",
 }
 """One log a format; all of 2 W that become 4 W within a second, or 6 J in two seconds."""
 
@@ -65,6 +66,7 @@ LAST = {
     "xilinx": "4000 mW",
     "hwmon": "4.00 A",
     "ina219": "800.000 mA",
+    "trainwatt": "4.0,",
 }
 """A power, or a part of one, in each log."""
 
@@ -75,6 +77,12 @@ def test_nan_in_a_log_is_refused_with_its_line(kind: str) -> None:
     (line,) = [i for i, content in enumerate(text.splitlines(), start=1) if "nan" in content]
     with pytest.raises(TrainwattError, match=f"line {line}: "):
         parse(text)
+
+
+def test_a_log_says_when_it_began_where_its_times_are_dates() -> None:
+    assert parse(LOGS["trainwatt"]).began_s == 1700000000.0
+    assert parse(LOGS["ina219"]).began_s == 1700000000.0
+    assert [parse(LOGS[kind]).began_s for kind in ("perf", "joulescope", "monsoon")] == [None] * 3
 
 
 @pytest.mark.parametrize("kind", ["raspberry", "xilinx", "hwmon", "ina219"])

@@ -19,12 +19,20 @@ import click
     "--interval", "interval_s", metavar="S", type=float, help="Seconds between samples, if the log has no times."
 )
 @click.option("--json", "json_path", metavar="PATH", help="Write the result as JSON ('-': to standard output).")
-def power(log: str, **options: Any) -> None:
+@click.option("--join", metavar="FILE", help="Measurements that ran meanwhile, to each of which its energy is added.")
+@click.option("--output", "-o", "output", metavar="FILE", help="Measurements with their energy, of --join.")
+@click.option("--began", "began_s", metavar="S", type=float, help="Unix time of the log's first sample, for --join.")
+def power(log: str, join: str | None, output: str | None, began_s: float | None, **options: Any) -> None:
     """Integrate a power log: duration, mean power and energy of each rail, with idle power subtracted if marked.
 
     Read are tegrastats, jtop (CSV), perf stat, powerstat, Joulescope and Monsoon (CSV), vcgencmd pmic_read_adc,
     xlnx_platformstats, sensors or hwmon files (INA226, INA3221), and readings of an INA219.
     """
-    from analysis.power.command import report_power
+    if join is not None or output is not None or began_s is not None:
+        from analysis.measurements.join_command import join_and_report
 
-    report_power(log, **options)
+        join_and_report(log, join, output, began_s, **options)
+    else:
+        from analysis.power.command import report_power
+
+        report_power(log, **options)

@@ -28,6 +28,7 @@ METRICS: Mapping[str, Metric] = {
     "power": Metric("W", "mean power while it ran", reaches_least=True),
     "idle_power": Metric("W", "mean power while nothing ran", reaches_least=True),
     "peak_memory": Metric("byte", "most that the allocator held at once"),
+    "reserved_memory": Metric("byte", "most that the caching allocator held from the device"),
     "resident_memory": Metric("byte", "most physical memory of the process"),
     "out_of_memory": Metric("1", "1: it did not fit into memory", least=1.0, reaches_least=True, most=1.0),
     "macs": Metric("MAC", "multiply-accumulates of one execution", reaches_least=True),
@@ -35,5 +36,10 @@ METRICS: Mapping[str, Metric] = {
     "loss": Metric("1", "training loss at the end", least=float("-inf")),
     "accuracy": Metric("1", "share of right answers on the test data", reaches_least=True, most=1.0),
     "temperature": Metric("degC", "of the hottest sensor", least=-273.15),
+    "cpu_clock": Metric("Hz", "lowest seen of the processor's fastest core while it ran"),
+    "gpu_clock": Metric("Hz", "lowest seen of the graphics processor while it ran"),
+    "throttled": Metric(
+        "1", "1: a clock fell or the firmware slowed it down while it ran", reaches_least=True, most=1.0
+    ),
 }
 """All metrics. The unit is written in each row too, and must be this one: no value is ever scaled on reading."""

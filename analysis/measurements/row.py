@@ -25,6 +25,8 @@ class Row:
     None where there is none. Where: `device`, `power_mode`, and `clocks` as `gpu=921600000;cpu=1479000000`, in Hz.
     Under what: `software` as `torch=2.13.0;threads=1`. `value` is the median of `repeats` and `spread` their
     interquartile range, in the same unit, or None where it is not known. `source` says where the value is from.
+    `start_s` to `end_s`, in seconds of Unix time, is when it ran, or None where nobody noted it: what a power log of
+    the same time is joined by.
     Raises `TrainwattError` on construction for anything that would not be read back, or not mean what it says.
     """
 
@@ -43,6 +45,8 @@ class Row:
     spread: float | None = None
     repeats: int = 1
     source: str
+    start_s: float | None = None
+    end_s: float | None = None
 
     def __post_init__(self) -> None:
         _one_of("kind of measurement", self.kind, KINDS)
@@ -73,6 +77,7 @@ class Row:
                 raise TrainwattError(f"spread {self.spread:g}; it is a finite number from 0 on, or empty")
             if self.repeats < 2:
                 raise TrainwattError(f"spread {self.spread:g} of {self.repeats} repeat; leave it empty")
+        _check_times(self.start_s, self.end_s)
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -123,6 +128,13 @@ def _check_text(name: str, text: str) -> None:
 def _check_whole(name: str, value: object) -> None:
     if type(value) is not int or value < 1:
         raise TrainwattError(f"{name} {value}; it is a whole number from 1 on")
+
+
+def _check_times(start_s: float | None, end_s: float | None) -> None:
+    if start_s is None and end_s is None:
+        return
+    if start_s is None or end_s is None or not (math.isfinite(end_s) and 0 <= start_s <= end_s):
+        raise TrainwattError(f"times {start_s} to {end_s}; give start_s and end_s, in seconds of Unix time, or neither")
 
 
 def _check_clocks(text: str) -> None:

@@ -14,6 +14,7 @@ from analysis.power import (
     jtop,
     monsoon,
     perf,
+    plain,
     powerstat,
     raspberry,
     tegrastats,
@@ -24,7 +25,7 @@ from simulator.errors import TrainwattError, unknown
 
 KINDS: Mapping[str, ModuleType] = {
     module.KIND: module
-    for module in (tegrastats, jtop, perf, powerstat, joulescope, monsoon, raspberry, xilinx, hwmon, ina219)
+    for module in (tegrastats, jtop, perf, powerstat, joulescope, monsoon, raspberry, xilinx, hwmon, ina219, plain)
 }
 """The formats. Each module has `recognises(text)` and `parse(text, interval_s)`; no two recognise the same text."""
 

@@ -9,6 +9,9 @@ from itertools import groupby, pairwise
 
 from simulator.errors import TrainwattError
 
+EARLIEST_S = 1e8
+"""Times of logs that begin sooner after 1970 count from their own beginning."""
+
 SAME_SCALE = 2.0
 """The largest ratio of a meter's power to its own volts times amperes that sampling may explain."""
 
@@ -18,8 +21,9 @@ class Trace:
     """Samples of power: at `times_s[i]`, in seconds since the first sample, rail `r` draws `watts[r][i]` W.
 
     The power of the whole board is the sum of the rails named in `total`; `total_is` says in words what that is.
-    `kind` is the log's format; `notes` say what was assumed and what was left out. Raises `TrainwattError` on
-    construction for no samples or rails, NaN, and time that does not go forward.
+    `kind` is the log's format; `notes` say what was assumed and what was left out; `began_s` is the Unix time of the
+    first sample, None where the log does not say it (stamps of a local time are taken as UTC). Raises `TrainwattError`
+    on construction for no samples or rails, NaN, and time that does not go forward.
     """
 
     kind: str
@@ -28,6 +32,7 @@ class Trace:
     total: tuple[str, ...]
     total_is: str
     notes: tuple[str, ...] = ()
+    began_s: float | None = None
 
     def __post_init__(self) -> None:
         if not self.times_s:
@@ -101,7 +106,7 @@ def trace_from(
     watts = {name: tuple(s.watts[name] for s in samples) for name in samples[0].watts} if samples else {}
     start = spaced[0] if spaced else 0.0
     shifted = tuple(time - start for time in spaced) if samples else ()
-    return Trace(kind, shifted, watts, total, total_is, tuple(said))
+    return Trace(kind, shifted, watts, total, total_is, tuple(said), start if start >= EARLIEST_S else None)
 
 
 def _spread(kind: str, samples: Sequence[Sample], times: Sequence[float], said: list[str]) -> list[float]:

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from workloads.measuring.board.timing import Timing
+
 
 @dataclass(frozen=True)
 class Value:
-    """A measured `metric` in SI units: the median of `repeats`, with their interquartile range (None of one)."""
+    """A measured `metric` in SI units: the median of `repeats`, with their interquartile range (None of one).
+
+    It ran from `start_s` to `end_s` of Unix time, back to back, or these are None.
+    """
 
     kind: str
     phase: str
@@ -17,6 +22,8 @@ class Value:
     value: float
     spread: float | None = None
     repeats: int = 1
+    start_s: float | None = None
+    end_s: float | None = None
 
 
 class Case(Protocol):
@@ -54,9 +61,7 @@ class Host:
     software: Mapping[str, str] = field(default_factory=dict)
 
 
-def fits_not(error: BaseException) -> bool:
-    """Tell whether an error says that there is not enough memory; PyTorch's CPU allocator raises a RuntimeError."""
-    said = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in said for words in ("can't allocate memory", "out of memory", "not enough memory")
-    )
+def value_of(timing: Timing, kind: str, phase: str) -> Value:
+    """Return the latency that `timing` is of."""
+    spread, repeats = timing.spread_s, len(timing.seconds)
+    return Value(kind, phase, "latency", timing.median_s, spread, repeats, timing.start_s, timing.end_s)

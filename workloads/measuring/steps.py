@@ -8,19 +8,22 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils._pytree import tree_map
 
 from simulator.errors import TrainwattError, first_line
 from simulator.graph import PHASES
-from workloads.measuring.case import Value, fits_not
-from workloads.measuring.timing import Timing
+from simulator.techniques import Technique
+from workloads.measuring.allocator import keep_freed_memory
+from workloads.measuring.board.memory import fits_not
+from workloads.measuring.board.timing import Timing
+from workloads.measuring.case import Value, value_of
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
 from workloads.techniques import make_step
@@ -36,11 +39,15 @@ WARM_UP_STEPS = 2
 
 @dataclass(frozen=True)
 class StepCase:
-    """A training step of a network (or `package.module:callable`) in fp32, with `optimizer`, at a batch size."""
+    """A training step of a network (or `package.module:callable`) in fp32, with `optimizer`, at a batch size.
+
+    Steps run for at least `window_s`.
+    """
 
     what: str
     batch: int
     optimizer: str = OPTIMIZER
+    window_s: float = 0.0
     kind: str = field(default="step", init=False)
     phase: str = field(default="", init=False)
 
@@ -52,43 +59,66 @@ class StepCase:
     def measure(self, repeats: int, threads: int, deadline_s: float) -> tuple[Value, ...]:
         """Time the step and its phases, and take its peak memory.
 
-        Raises `MemoryError` where it does not fit, also when the system kills it, `TimeoutError` where it is not done
-        `GRACE_S` after the deadline, and `TrainwattError` for a network that cannot be trained.
+        Raises as `in_own_process`.
         """
-        context = multiprocessing.get_context("spawn")  # a fork of a process with PyTorch's threads may hang
-        ours, theirs = context.Pipe(duplex=False)
-        left_s = deadline_s - time.monotonic()
-        process = context.Process(target=_serve, args=(theirs, self, repeats, threads, left_s), daemon=True)
-        process.start()
-        theirs.close()
-        try:
-            if left_s < float("inf") and not ours.poll(left_s + GRACE_S):
-                process.kill()
-                raise TimeoutError(f"{self.what} at batch {self.batch} takes too long")
-            answer = ours.recv()
-        except EOFError:
-            process.join()
-            if process.exitcode == -signal.SIGKILL:
-                raise MemoryError(f"the system killed {self.what} at batch {self.batch}") from None
-            raise RuntimeError(f"{self.what} at batch {self.batch} ended with code {process.exitcode}") from None
-        except KeyboardInterrupt:
+        return tuple(in_own_process(self, repeats, threads, deadline_s))
+
+    def values(self, repeats: int, threads: int, deadline_s: float) -> list[Value]:
+        """Do what `measure` does, in this process."""
+        return _values(self, repeats, threads, deadline_s)
+
+
+class Apart(Protocol):
+    """What is measured in a process of its own: `values` runs there."""
+
+    @property
+    def what(self) -> str: ...
+    @property
+    def batch(self) -> int: ...
+    def values(self, repeats: int, threads: int, deadline_s: float) -> list[Any]: ...
+
+
+def in_own_process(case: Apart, repeats: int, threads: int, deadline_s: float) -> list[Any]:
+    """Return the `values` of `case`, measured in a process of its own, which keeps the memory that it frees.
+
+    Raises `MemoryError` where it does not fit, also when the system kills it, `TimeoutError` where it is not done
+    `GRACE_S` after the deadline, and `TrainwattError` for a network that cannot be trained.
+    """
+    context = multiprocessing.get_context("spawn")  # a fork of a process with PyTorch's threads may hang
+    ours, theirs = context.Pipe(duplex=False)
+    left_s = deadline_s - time.monotonic()
+    process = context.Process(target=_serve, args=(theirs, case, repeats, threads, left_s), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if left_s < float("inf") and not ours.poll(left_s + GRACE_S):
             process.kill()
-            raise
-        finally:
-            ours.close()
+            raise TimeoutError(f"{case.what} at batch {case.batch} takes too long")
+        answer = ours.recv()
+    except EOFError:
         process.join()
-        if isinstance(answer, BaseException):
-            raise answer
-        return tuple(answer)
+        if process.exitcode == -signal.SIGKILL:
+            raise MemoryError(f"the system killed {case.what} at batch {case.batch}") from None
+        raise RuntimeError(f"{case.what} at batch {case.batch} ended with code {process.exitcode}") from None
+    except KeyboardInterrupt:
+        process.kill()
+        raise
+    finally:
+        ours.close()
+    process.join()
+    if isinstance(answer, BaseException):
+        raise answer
+    return list(answer)
 
 
-def _serve(answer: Any, case: StepCase, repeats: int, threads: int, left_s: float) -> None:
+def _serve(answer: Any, case: Apart, repeats: int, threads: int, left_s: float) -> None:
     """Measure in this process and send the values, or the error."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # of all processes, this is the one to end
     try:
-        values = _values(case, repeats, threads, time.monotonic() + left_s)
+        keep_freed_memory()
+        values = case.values(repeats, threads, time.monotonic() + left_s)
     except KeyboardInterrupt:
         return
     except TrainwattError as error:
@@ -110,26 +140,31 @@ def _end_with_parent() -> None:
 
 def _values(case: StepCase, repeats: int, threads: int, deadline_s: float) -> list[Value]:
     torch.set_num_threads(threads)
-    step, inputs, targets = _make(case)
+    step, inputs, targets = made_step(case.what, case.batch, case.optimizer)
     taken: list[dict[str, float]] = []
     with without_collection():
         for _ in range(WARM_UP_STEPS):
             _run(step, inputs, targets)
-        while not taken or (len(taken) < repeats and time.monotonic() < deadline_s):
+        start_s, begun = time.time(), time.monotonic()
+        while not taken or (
+            (len(taken) < repeats or time.monotonic() - begun < case.window_s) and time.monotonic() < deadline_s
+        ):
             taken.append(_run(step, inputs, targets))
+        end_s = start_s + time.monotonic() - begun
     values = []
     for phase in ("", *(phase for phase in PHASES if phase in taken[0])):
-        timing = Timing(tuple(seconds[phase] for seconds in taken))
-        values.append(Value("step", phase, "latency", timing.median_s, timing.spread_s, len(taken)))
+        when = (None, None) if phase else (start_s, end_s)  # a phase does not run back to back
+        values.append(value_of(Timing(tuple(seconds[phase] for seconds in taken), *when), "step", phase))
     del step, inputs, targets
-    peak = real_peak_bytes(lambda: _make(case))
+    peak = real_peak_bytes(lambda: made_step(case.what, case.batch, case.optimizer))
     return [*values, Value("memory", "", "peak_memory", float(peak))]
 
 
-def _make(case: StepCase) -> tuple[Step, Any, Any]:
+def made_step(what: str, batch: int, optimizer: str, techniques: Sequence[Technique] = ()) -> tuple[Step, Any, Any]:
+    """Return the step of a network with techniques, and a made-up batch: inputs and targets, always the same."""
     torch.manual_seed(0)
     workload = workload_from(
-        case.what,
+        what,
         classes=None,
         input_shape=None,
         widths=None,
@@ -139,10 +174,10 @@ def _make(case: StepCase) -> tuple[Step, Any, Any]:
         mode=None,
     )
     workload.model.train()
-    step = make_step((), workload, optimizer_from(case.optimizer, foreach=False))
+    step = make_step(techniques, workload, optimizer_from(optimizer, foreach=False))
     # Made-up batches are uninitialised memory, whose odd numbers may compute slowly.
-    inputs = tree_map(lambda x: x.normal_() if x.is_floating_point() else x, workload.inputs(case.batch))
-    return step, inputs, workload.targets(case.batch)
+    inputs = tree_map(lambda x: x.normal_() if x.is_floating_point() else x, workload.inputs(batch))
+    return step, inputs, workload.targets(batch)
 
 
 def _run(step: Step, inputs: Any, targets: Any) -> dict[str, float]:
