@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from simulator.errors import TrainwattError
+from simulator.errors import TrainwattError, unknown
 from simulator.graph import Graph
 from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import parameters
 from simulator.rewriting.node import Node
 from simulator.rewriting.recomputing import recompute_region
 from simulator.techniques import Technique, check
+
+_RUN = re.compile(r"(?P<container>[^-|]+\.)?(?P<first>\d+)(?:-(?P<last>\d+))?")
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Recompute(Technique):
     With n blocks of equal size, peak activation memory falls from n to segments + n / segments, for at most one
     more forward pass. What was run is that of `torch.utils.checkpoint` without re-entrance: recomputation stops at the
     last tensor that backward needs, keeps the random numbers, and batch norm updates its running statistics again.
+
+    `blocks` says instead of `segments` what is recomputed: single blocks (`layer1.0`) and runs of blocks of one
+    container, both ends included (`features.3-7`), each in one go; everything else runs plainly. That is how a plan is
+    written that was chosen for a memory budget (Jain et al., "Checkmate", MLSys 2020, arXiv:1910.02653).
     Apply it after techniques that change what layers compute or save.
 
     Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016, arXiv:1604.06174.
@@ -35,12 +42,14 @@ class Recompute(Technique):
     name: ClassVar[str] = "recompute"
 
     segments: int = 4
+    blocks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check(self.segments >= 1, self, "segments", "a number of segments, at least 1")
+        check(all(map(_RUN.fullmatch, self.blocks)), self, "blocks", "a list such as layer1.0|features.3-7")
 
     def rewrite(self, graph: Graph) -> Graph:
-        """Return the step with all but the last segment recomputed; raises `TrainwattError` where there are too few."""
+        """Return the step with the chosen pieces recomputed; raises `TrainwattError` where there is no such piece."""
         pieces = recomputed_pieces(self, parameters(graph))
         if "recompute" in graph.meta:
             raise TrainwattError("recompute on a step that recomputes already; give it once")
@@ -54,7 +63,7 @@ class Recompute(Technique):
                 )
             for region in regions:
                 recompute_region(edit, region, str(piece))
-        return edit.graph(meta={**graph.meta, "recompute": self.segments})
+        return edit.graph(meta={**graph.meta, "recompute": "|".join(self.blocks) or self.segments})
 
 
 @dataclass(frozen=True)
@@ -78,12 +87,23 @@ class Piece:
         return self.start <= int(number) and (self.stop is None or int(number) < self.stop)
 
 
+Block = tuple[str, int]
+"""The container of a block and its number in it."""
+
+
+def numbered_blocks(parameters: Iterable[str]) -> list[Block]:
+    """Return the blocks of a network with these parameters (names in registration order), in order."""
+    return list(dict.fromkeys(block for name in parameters if (block := _block(name)) is not None))
+
+
 def recomputed_pieces(technique: Recompute, parameters: Iterable[str]) -> list[Piece]:
     """Return what is recomputed of a network with these parameters (names in registration order), in order.
 
-    Raises `TrainwattError` where there are fewer blocks than segments.
+    Raises `TrainwattError` where there are fewer blocks than segments, or not the blocks that are named.
     """
-    blocks = list(dict.fromkeys(block for name in parameters if (block := _block(name)) is not None))
+    blocks = numbered_blocks(parameters)
+    if technique.blocks:
+        return _named(technique.blocks, blocks)
     n, count = technique.segments, len(blocks)
     if n > count:
         raise TrainwattError(
@@ -94,12 +114,31 @@ def recomputed_pieces(technique: Recompute, parameters: Iterable[str]) -> list[P
     first = dict(reversed(blocks))
     edges = [block for block in blocks if block in starts or block[1] == first[block[0]]]
     plain = blocks.index(starts[-1])
-    pieces = []
-    for edge in edges:
-        if blocks.index(edge) < plain:
-            following = [number for container, number in edges if container == edge[0] and number > edge[1]]
-            pieces.append(Piece(*edge, min(following, default=None)))
-    return pieces
+    return [Piece(*edge, _next(edges, edge)) for edge in edges if blocks.index(edge) < plain]
+
+
+def _named(runs: Iterable[str], blocks: Sequence[Block]) -> list[Piece]:
+    """Return the pieces that texts such as `layer1.0` and `features.3-7` name, in the order of the network."""
+    names = {(f"{container}." if container else "") + str(number): (container, number) for container, number in blocks}
+    found: dict[Block, Block] = {}
+    for run in runs:
+        match = _RUN.fullmatch(run)
+        assert match is not None  # checked on construction
+        ends = [(match["container"] or "") + number for number in (match["first"], match["last"] or match["first"])]
+        for name in ends:
+            if name not in names:
+                raise unknown("block", name, names, f"there is {', '.join(names) or 'none'}")
+        first, last = (names[name] for name in ends)
+        taken = {b for start, stop in found.items() for b in blocks[blocks.index(start) : blocks.index(stop) + 1]}
+        if first > last or taken & set(blocks[blocks.index(first) : blocks.index(last) + 1]):
+            raise TrainwattError(f"recompute of {run}; give each block once, and runs from their first to their last")
+        found[first] = last
+    return [Piece(*first, _next(blocks, found[first])) for first in sorted(found, key=blocks.index)]
+
+
+def _next(blocks: Iterable[Block], block: Block) -> int | None:
+    """Return the number of the next of `blocks` in the container of `block`, None where there is none."""
+    return min((number for container, number in blocks if container == block[0] and number > block[1]), default=None)
 
 
 def _block(parameter: str) -> tuple[str, int] | None:

@@ -31,6 +31,10 @@ CASES = [
     ("recompute{segments=6}", "squeezenet1.1", SMALL),
     ("recompute{segments=10}", "vgg11", SMALL),
     ("recompute{segments=3}", "vit-tiny", {}),
+    ("recompute{blocks=layer1.0|layer3.0}", "resnet8-cifar", {}),
+    ("recompute{blocks=layer2.1-2|layer1.0-1|layer3.0-2}", "resnet20-cifar", {"precision": "bf16"}),
+    ("recompute{blocks=features.1|features.4-7|features.17-18|classifier.1}", "mobilenetv2", SMALL),
+    ("recompute{blocks=features.3-8|features.13}", "vgg11", SMALL),
 ]
 
 
@@ -73,6 +77,10 @@ def test_the_transform_is_the_trace_of_the_twin_op_by_op(text: str, network: str
         "freeze-bn{affine=false},recompute{segments=3}",
         "recompute{segments=3},channels-last",
         "channels-last,recompute{segments=3}",
+        "recompute{blocks=layer1.0|layer3.0},accumulate{steps=2}",
+        "accumulate{steps=2},recompute{blocks=layer1.0|layer3.0}",
+        "sparse-update{last=4},recompute{blocks=layer2.0|layer3.0}",
+        "freeze-bn,recompute{blocks=layer2.0}",
     ],
 )
 def test_it_composes_in_both_orders(text: str) -> None:
@@ -131,6 +139,19 @@ def test_segments_are_cut_by_blocks_with_parameters_and_end_with_their_container
     assert recomputed_pieces(Recompute(segments=2), two) == [Piece("a", 0, None), Piece("b", 0, 1)]
 
 
+def test_named_blocks_end_where_the_next_of_their_container_begins() -> None:
+    names = [f"features.{i}.weight" for i in (0, 2, 3, 5)] + ["stem.weight", "head.1.weight", "head.1.bias"]
+    pieces = recomputed_pieces(Recompute(blocks=("head.1", "features.3-5", "features.0")), names)
+    assert pieces == [Piece("features", 0, 2), Piece("features", 3, None), Piece("head", 1, None)]
+    assert recomputed_pieces(Recompute(blocks=("0-2",)), ["0.w", "2.w", "3.w"]) == [Piece("", 0, 3)]
+
+
+def test_segments_and_the_same_blocks_by_name_are_one_plan() -> None:
+    graph = trace("resnet20-cifar", batch=2)
+    by_name = apply(parse("recompute{blocks=layer1.0-2|layer2.0-2}"), graph)
+    assert described(by_name) == described(apply(parse("recompute{segments=3}"), graph))
+
+
 @pytest.mark.parametrize(("layer", "inside"), [("f.2", True), ("f.3.conv", True), ("f.4", False), ("g.2", False)])
 def test_a_piece_holds_the_layers_of_its_children(layer: str, inside: bool) -> None:
     assert Piece("f", 2, 4).holds(layer) is inside
@@ -148,6 +169,10 @@ def test_it_does_not_touch_its_input_and_commutes_with_rebatching(step: Graph) -
     [
         ("recompute{segments=9}", "resnet8-cifar", "segments=9 of 3 numbered blocks; give 1 to 3"),
         ("recompute", "lstm", "it takes a network with a Sequential of blocks"),
+        ("recompute{blocks=layer1.7}", "resnet8-cifar", "no block 'layer1.7'; did you mean 'layer1.0'"),
+        ("recompute{blocks=layer1.0|layer1.0}", "resnet8-cifar", "recompute of layer1.0; give each block once"),
+        ("recompute{blocks=layer1.2-1}", "resnet20-cifar", "from their first to their last"),
+        ("recompute{blocks=layer1.0-1|layer1.1-2}", "resnet20-cifar", "recompute of layer1.1-2; give each block once"),
     ],
 )
 def test_transform_and_twin_refuse_alike(text: str, network: str, reason: str) -> None:
@@ -155,6 +180,12 @@ def test_transform_and_twin_refuse_alike(text: str, network: str, reason: str) -
         apply(parse(text), trace(network, batch=2))
     with pytest.raises(TrainwattError, match=reason):
         trace(network, batch=2, techniques=parse(text))
+
+
+@pytest.mark.parametrize("blocks", ["layer1", "layer1.x", "layer1.0-", "layer1.0-layer1.1"])
+def test_blocks_are_numbered(blocks: str) -> None:
+    with pytest.raises(TrainwattError, match=r"blocks is a list such as layer1\.0\|features\.3-7"):
+        parse(f"recompute{{blocks={blocks}}}")
 
 
 def test_it_is_given_once(step: Graph) -> None:

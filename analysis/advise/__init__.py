@@ -1,0 +1,1 @@
+"""Choosing for a budget: what to train, with which techniques, at which batch size."""
