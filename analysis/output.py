@@ -34,21 +34,32 @@ def write(path: str, text: str) -> None:
     write_atomic(path, text if text.endswith("\n") else text + "\n")
 
 
+def check_picture(path: str) -> str:
+    """Return the kind of picture that the suffix of `path` names; asked before the work is done.
+
+    Raises `TrainwattError` for a suffix that is no kind of picture and a path that cannot be written.
+    """
+    kinds = ("png", "svg", "pdf")
+    kind = Path(path).suffix.removeprefix(".")
+    if kind not in kinds:
+        raise TrainwattError(f"picture {path!r}; its name ends in {' or '.join('.' + k for k in kinds)}")
+    check_writable(path)
+    return kind
+
+
 def write_picture(figure: Any, path: str) -> None:
     """Write a Matplotlib figure to `path`, whole or not at all, of the kind that its suffix names.
 
-    Raises `TrainwattError` for a suffix that is no kind of picture and a path that cannot be written.
+    Raises `TrainwattError` as `check_picture`.
     """
     import io
 
     from simulator.files import write_atomic
 
-    kinds = ("png", "svg", "pdf")
-    kind = Path(path).suffix.removeprefix(".")
-    if kind not in kinds:
-        raise TrainwattError(f"picture {path!r}; its name ends in {' or '.join('.' + k for k in kinds)}")
+    kind = check_picture(path)
     held = io.BytesIO()
-    figure.savefig(held, format=kind, dpi=150)
+    dated = {"svg": "Date", "pdf": "CreationDate"}.get(kind)
+    figure.savefig(held, format=kind, metadata={dated: None} if dated else None)  # the same picture is the same file
     write_atomic(path, held.getvalue())
 
 

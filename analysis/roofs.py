@@ -1,4 +1,4 @@
-"""A device's roofline: attainable FLOP/s over arithmetic intensity, as text for a terminal and as a picture.
+"""A device's roofline: attainable FLOP/s over arithmetic intensity, as text for a terminal.
 
 attainable = min(peak, bandwidth * intensity), for the peak of each precision and each bandwidth on the card [Williams,
 Waterman, Patterson, "Roofline", CACM 52(4), 2009].
@@ -54,35 +54,3 @@ def text(card: Mapping[str, Any]) -> str:
         f"{letters[d]} {d} {show(p, 'FLOP/s')}, from {p / bandwidth:.3g} FLOP/byte" for d, p in top.items()
     )
     return "\n".join([*lines, marks, f"{scale} FLOP/byte", f"  {legend}"])
-
-
-def draw(card: Mapping[str, Any], path: str) -> None:
-    """Write the roofline with all peaks and bandwidths as a picture; the suffix of `path` says of which kind.
-
-    Raises `TrainwattError` where the file cannot be written.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
-
-    from analysis.output import write_picture
-
-    plt.style.use("tableau-colorblind10")
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    top = peaks(card)
-    for name, bandwidth in bandwidths(card).items():
-        for dtype, peak in top.items():
-            reached = np.minimum(peak, bandwidth * INTENSITIES)
-            first = dtype == next(iter(top))
-            label = f"{name} bandwidth {show(bandwidth, 'byte/s')}" if first else None
-            axes.loglog(INTENSITIES, reached, label=label, color=f"C{list(bandwidths(card)).index(name)}")
-    for dtype, peak in top.items():
-        axes.annotate(f"{dtype} {show(peak, 'FLOP/s')}", (INTENSITIES[-1], peak), ha="right", va="bottom", fontsize=8)
-    axes.set_xlabel("arithmetic intensity (FLOP/byte)")
-    axes.set_ylabel("attainable rate (FLOP/s)")
-    axes.set_title(f"{card['name']}, mode {card['mode']}")
-    axes.grid(True, which="major", alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    write_picture(figure, path)
-    plt.close(figure)

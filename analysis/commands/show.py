@@ -35,7 +35,9 @@ def show(name: str, mode: str | None, json_path: str | None, plot: str | None) -
 
             text += "\n\n" + roofs.text(facts)
             if plot is not None:
-                roofs.draw(facts, plot)
+                from analysis.pictures.roofline import draw
+
+                draw(facts, plot)
     if plot is not None and "peaks" not in facts:
         raise TrainwattError(f"--plot for {name!r}; only devices have a roofline")
     if json_path is None:
