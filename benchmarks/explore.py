@@ -4,6 +4,9 @@ Target: a million points (10 networks x 100 technique settings x 20 device modes
 `--points` takes part of it: fewer technique settings (every so-manieth of the hundred) on all the rest. What the
 million would take is that time in proportion, named `extrapolated`. Tracing the networks is timed apart. Wall
 time; `cpu_s` is what the processes took of the cores, which tells a slow program from a busy machine.
+
+Beside it stands what memory bandwidth alone would allow: a point is a row of `row_bytes` in memory, which is written
+once and read once, at the measured rate of a copy. `--memory` is what peak memory counts, as in a space file.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from harness import arguments, publish
 
 from analysis.explore.chunks import trace_all
@@ -22,6 +26,7 @@ from analysis.explore.command import price_all
 from analysis.explore.marking import marks, objectives
 from analysis.explore.space import Space, space_of
 from analysis.explore.store import Store
+from analysis.explore.table import schema
 
 NETWORKS = [
     *("resnet8-cifar", "resnet20-cifar", "lenet5", "alexnet", "resnet18"),
@@ -49,14 +54,15 @@ TECHNIQUES = [
 MODES, BATCHES, SETTINGS, MILLION = 20, 50, 100, 1_000_000
 
 
-def space(settings: int) -> Space:
-    """Return the space with so many of its hundred technique settings."""
+def space(settings: int, memory: str = "kernels") -> Space:
+    """Return the space with so many of its hundred technique settings; `memory` is what peak memory counts."""
     document = {
         "networks": NETWORKS,
         "batches": [f"1..{BATCHES}"],
         "techniques": TECHNIQUES,
         "devices": DEVICES,
         "dataset_size": 50_000,
+        "memory": memory,
     }
     whole = space_of(document)
     hundred = whole.techniques[:SETTINGS]
@@ -64,15 +70,36 @@ def space(settings: int) -> Space:
     return replace(whole, techniques=tuple(dict.fromkeys(chosen)), devices=whole.devices[:MODES])
 
 
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+
+
 def cpu_s() -> float:
     """Return the CPU time of this process and of its processes that have ended."""
-    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(sum(resource.getrusage(who)[:2]) for who in WHO)
+
+
+def copy_byte_per_s(megabytes: int = 64, repeats: int = 10) -> float:
+    """Return the bytes that one core copies a second, best of some repeats; a byte copied counts once."""
+    source = np.ones(megabytes << 17)
+    target = np.empty_like(source)
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        np.copyto(target, source)
+        seconds.append(time.perf_counter() - start)
+    return float(source.nbytes / min(seconds))
+
+
+def row_bytes(explored: Space) -> int:
+    """Return the bytes of a point in memory: 8 for a number, 4 for the code of a text, 1 for a flag."""
+    widths = {"int64": 8, "double": 8, "bool": 1}
+    return sum(widths.get(str(field.type), 4) for field in schema(explored))
 
 
 def main() -> None:
-    options = arguments(__doc__, points=50_000, workers=2)
+    options = arguments(__doc__, points=50_000, workers=2, memory="kernels")
     each = len(NETWORKS) * MODES * BATCHES
-    explored = space(max(1, min(SETTINGS, options.points // each)))
+    explored = space(max(1, min(SETTINGS, options.points // each)), options.memory)
     with tempfile.TemporaryDirectory() as folder:
         store = Store(Path(folder) / "results", explored.digest(), explored.chunks)
         store.open()
@@ -85,6 +112,7 @@ def main() -> None:
         finished, cpu = time.perf_counter(), cpu_s() - cpu_before
         size = store.points.stat().st_size
     seconds = finished - traced
+    copied, width = copy_byte_per_s(), row_bytes(explored)
     row = {
         "points": explored.points,
         "networks": len(explored.sources),
@@ -92,13 +120,19 @@ def main() -> None:
         "device_modes": len(explored.devices),
         "batches": len(explored.batches),
         "workers": options.workers,
+        "memory": options.memory,
         "load_average": os.getloadavg()[0],
         "trace_s": traced - start,
         "price_s": priced - traced,
         "front_and_merge_s": finished - priced,
         "cpu_s": cpu,
         "points_per_s": explored.points / seconds,
+        "points_per_cpu_s": explored.points / cpu,
         "bytes_per_point": size / explored.points,
+        "worker_bytes": 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss,
+        "copy_byte_per_s": copied,
+        "row_bytes": width,
+        "points_per_s_of_bandwidth": copied / width,
         "extrapolated_s_for_a_million": seconds * MILLION / explored.points,
         "limit_s": 60,
     }

@@ -7,7 +7,7 @@ from simulator.graph import Graph
 from simulator.memory import replay
 from simulator.report import Report
 from simulator.schedule import timeline
-from simulator.work import work_of
+from simulator.work import Work, work_of
 
 OURS = (
     "peak memory is live tensors and kernel workspace; allocator rounding and fragmentation are not in it",
@@ -27,7 +27,7 @@ def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop") -> R
     An op without a work rule raises `TrainwattError`; with `unknown="list"` it counts nothing and the
     assumptions name its kind.
     """
-    work = work_of(graph, unknown=unknown)
+    work = work_in_step(graph, device, unknown=unknown)
     cost = device.price(work)
     assumptions = [*device.assumptions, *OURS]
     if work.missing:
@@ -44,3 +44,11 @@ def estimate(graph: Graph, device: HardwareModel, *, unknown: str = "stop") -> R
         memory=replay(worst, device.workspace_bytes(worst)),
         assumptions=tuple(assumptions),
     )
+
+
+def work_in_step(graph: Graph, device: HardwareModel, *, unknown: str = "stop") -> Work:
+    """Return the work of a step as `device` prices it: with what an op meets in a step, where the device tells that
+    from an op alone (its `in_step`)."""
+    work = work_of(graph, unknown=unknown)
+    in_step = getattr(device, "in_step", None)
+    return work if in_step is None else in_step(work, graph)

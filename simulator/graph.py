@@ -7,6 +7,8 @@ a change makes a new value. Numbers that depend on the batch are `Extent`s; `Gra
 from __future__ import annotations
 
 import math
+import operator
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -133,6 +135,15 @@ class Op:
     forward: int | None = None
     runs: float = 1.0
 
+    def but(self, attrs: Mapping[str, Any] | None = None, runs: float | None = None) -> Op:
+        """Return the op with other attributes or runs; graphs have many ops, and `dataclasses.replace` is slow."""
+        return Op(
+            *(self.name, self.kind, self.phase, self.layer, self.inputs, self.outputs, self.mutates, self.saved),
+            self.attrs if attrs is None else attrs,
+            self.forward,
+            self.runs if runs is None else runs,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -165,6 +176,10 @@ class Untraceable:
     reason: str
 
 
+_CHECKED: deque[tuple[object, object, object]] = deque(maxlen=8)
+"""Ops, tensors and storages of the last graphs checked: re-batched or with another `meta` they stay valid."""
+
+
 @dataclass(frozen=True, slots=True)
 class Graph:
     """One training step.
@@ -189,10 +204,14 @@ class Graph:
     def __post_init__(self) -> None:
         if any(name not in self.sizes for name in self.shares):
             object.__setattr__(self, "sizes", MappingProxyType({**self.bound(self.sizes), **self.sizes}))
+        parts = (self.ops, self.tensors, self.storages)
+        if not any(all(map(operator.is_, parts, seen)) for seen in _CHECKED):
+            self._check()
+            _CHECKED.append(parts)
+
+    def _check(self) -> None:
         n_ops, n_tensors, n_storages = len(self.ops), len(self.tensors), len(self.storages)
-        used: set[int] = set()
-        for ids in ("inputs", "outputs", "mutates", "saved"):
-            used.update(*[getattr(op, ids) for op in self.ops])
+        used = {t for op in self.ops for ids in (op.inputs, op.outputs, op.mutates, op.saved) for t in ids}
         if used and not 0 <= min(used) <= max(used) < n_tensors:
             raise TrainwattError(f"an op names tensor {max(used)} or {min(used)}; there are {n_tensors}")
         for i, op in enumerate(self.ops):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
@@ -134,10 +135,19 @@ def storage_bytes(graph: Graph) -> Ints:
 def _live(columns: _Columns, amounts: Ints, ops: int) -> Ints:
     """Return the sum of `amounts` (storages, ...) over what is live in each op, shape (ops, ...)."""
     change = np.zeros((ops + 1, *amounts.shape[1:]), dtype=np.int64)
-    np.add.at(change, columns.born, amounts)
-    np.subtract.at(change, np.minimum(columns.end, ops), amounts)
+    _add(change, columns.born, amounts)
+    _add(change, np.minimum(columns.end, ops), -amounts)
     live: Ints = np.cumsum(change[:-1], axis=0)
     return live
+
+
+def _add(sums: Ints, at: Ints, amounts: Ints) -> None:
+    """Add rows of `amounts` to the rows `at` of `sums`, in place; a row may be named several times."""
+    order = np.argsort(at, kind="stable")
+    places = at[order]
+    first = np.flatnonzero(np.diff(places, prepend=-1))
+    if first.size:
+        sums[places[first]] += np.add.reduceat(amounts[order], first, axis=0)
 
 
 def replay(graph: Graph, workspace_bytes: Ints | None = None) -> Memory:
@@ -180,24 +190,49 @@ def _holder(graph: Graph, i: int, size: int) -> Holder:
     return Holder(storage.name, storage.role, size, storage.born, op.kind if op else "", op.layer if op else "")
 
 
+def held_bytes(graph: Graph, batches: Sequence[int] | Ints) -> Ints:
+    """Return what is live in each op (without workspace) at each of `batches`, in bytes, shape (ops, batches).
+
+    Shares that vary are at the most that can occur. `graph` must be of the form that steps of all `batches` have.
+    """
+    columns = _columns(graph.storages)
+    sizes = worst_sizes(graph, np.asarray(batches, dtype=np.int64))
+    values = np.ones((len(columns.monomials), len(batches)), dtype=np.int64)
+    for k, monomial in enumerate(columns.monomials):
+        for name in monomial:
+            values[k] *= sizes[name]
+    # What is live is a sum over storages: summed by monomial first, as there are fewer of them than batch sizes.
+    return _live(columns, columns.coefficients, len(graph.ops)) @ values
+
+
+def worst_sizes(graph: Graph, batches: Ints) -> dict[str, Any]:
+    """Return the graph's sizes at each of `batches`, shape (batches,), with every share that varies at its most."""
+    sizes: dict[str, Any] = {**graph.sizes, "batch": batches}
+    for name, share in graph.shares.items():
+        sizes[name] = sizes[share.of] if share.varies else share.size(sizes[share.of])
+    return sizes
+
+
 def peaks(graph: Graph, batches: Sequence[int] | Ints) -> Ints:
     """Return the peak memory of `graph` (without workspace) at each of `batches`, in bytes, shape (batches,).
 
     The memory held during an op is a polynomial in the batch size (a line, in most graphs), so the peak is
     the highest of a set of lines: exact, and no replay is repeated. Raises `TrainwattError` where the step
     does not exist at one of the batch sizes. Dimensions that are shares of the batch are rounded, so a graph with some
-    is replayed at each size, at the most that can occur.
+    is added up at each size, at the most that can occur.
     """
     wanted = np.asarray(batches, dtype=np.int64)
-    if graph.shares:
-        return np.array([replay(graph.rebatch(int(b)).worst()).peak_bytes for b in wanted], dtype=np.int64)
     found = np.zeros(wanted.shape, dtype=np.int64)
     # Rebatching checks the sizes and gives batch 1 its own graph, where it has one; the extremes stand
     # for the others.
     for places in (np.flatnonzero(wanted <= 1), np.flatnonzero(wanted > 1)):
         if len(places):
             graph.rebatch(int(wanted[places].min()))
-            found[places] = _peaks(graph.rebatch(int(wanted[places].max())), wanted[places])
+            form = graph.rebatch(int(wanted[places].max()))
+            if form.shares and form.ops:
+                found[places] = held_bytes(form, wanted[places]).max(axis=0)
+            else:
+                found[places] = _peaks(form, wanted[places])
     return found
 
 
@@ -210,9 +245,9 @@ def _peaks(graph: Graph, batches: Ints) -> Ints:
     for k, value in enumerate(_values(rest, graph.sizes)):
         by_power[:, powers[k]] += columns.coefficients[:, k] * value
     if graph.ops:
-        lines = np.unique(_live(columns, by_power, len(graph.ops)), axis=0)
+        lines = _live(columns, by_power, len(graph.ops))
         # A line that another one dominates in every coefficient is never the highest: no batch is negative.
-        lines = lines[_undominated(lines)]
+        lines = lines[_undominated(lines)] if lines.shape[1] <= 2 else np.unique(lines, axis=0)
     else:
         lines = by_power[columns.persistent].sum(axis=0, keepdims=True)
     best = np.full(batches.shape, np.iinfo(np.int64).min, dtype=np.int64)
@@ -225,9 +260,7 @@ def _peaks(graph: Graph, batches: Ints) -> Ints:
 
 
 def _undominated(lines: Ints) -> Ints:
-    """Return which of the lines (lines, powers) no other line exceeds in all coefficients."""
-    if lines.shape[1] > 2:
-        return np.arange(len(lines))
+    """Return which of the lines (lines, at most 2 powers), each once, no other line exceeds in all coefficients."""
     order = np.lexsort(tuple(lines.T))[::-1]  # steepest first, then highest
     below = np.maximum.accumulate(lines[order, 0])
     kept = np.ones(len(lines), dtype=bool)

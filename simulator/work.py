@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from simulator.alike import alike, mutated, repeated
 from simulator.errors import TrainwattError
-from simulator.extent import evaluate
-from simulator.graph import ITEM_BYTES, Graph, Layout, evaluate_attrs
+from simulator.extent import Extent, evaluate
+from simulator.graph import ITEM_BYTES, Graph, evaluate_attrs
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -143,6 +144,11 @@ class Work:
     their expected number of executions. `nest` maps the names of `Nest` to columns. `part`, shape (rows,), holds codes
     into `PARTS`; rows that are not told apart are of no part. `bits`, shape (rows, 4): widths of the first and second
     operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 if not given.
+
+    Where an op stands in a step decides more than its shapes say, on devices that ask `simulator.reuse`. `off_core` and
+    `off_chip`, shape (rows,), are the shares of its operands' bytes that have left the caches of a core, and all
+    caches, since they were last touched (-1: not known), and `framework`, shape (rows,), is how often the framework
+    handles the op beside launching it (0 for an op called alone).
     """
 
     kernel: Ints
@@ -159,8 +165,14 @@ class Work:
     missing: tuple[str, ...] = ()
     part: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     bits: Ints = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
+    off_core: Floats = field(default_factory=lambda: np.zeros(0))
+    off_chip: Floats = field(default_factory=lambda: np.zeros(0))
+    framework: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
+        for name, absent in (("off_core", -1.0), ("off_chip", -1.0), ("framework", 0.0)):
+            if len(getattr(self, name)) != len(self.kernel):
+                object.__setattr__(self, name, np.full(len(self.kernel), absent))
         if len(self.part) != len(self.kernel):
             object.__setattr__(self, "part", np.zeros(len(self.kernel), dtype=np.int64))
         if len(self.bits) != len(self.kernel):
@@ -187,7 +199,8 @@ def stack(works: Sequence[Work]) -> Work:
         raise TrainwattError("work tables of different points; evaluate all at equally many batch sizes")
     dtypes = tuple(dict.fromkeys(name for work in works for name in work.dtypes))
     first_row = np.cumsum([0, *(len(work.kernel) for work in works[:-1])])
-    columns = ("kernel", "part", "bits", "launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
+    numbers = ("launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
+    columns = ("kernel", "part", "bits", *numbers, "off_core", "off_chip", "framework")
     return Work(
         **{name: np.concatenate([getattr(work, name) for work in works]) for name in columns},
         dtype=np.concatenate([_codes(work.dtypes, dtypes)[work.dtype] for work in works]),
@@ -208,12 +221,13 @@ def work_of(
     *,
     at: Mapping[str, Ints] | None = None,
     unknown: str = "stop",
+    ops: Sequence[int] | None = None,
 ) -> Work:
     """Return the work of every op of `graph`, at its own batch size or at each of `batches`.
 
     `at` gives dimensions other sizes directly, shape (points,) each; what it does not name keeps the graph's size,
     shares included. An op without a rule raises `TrainwattError`; with `unknown="list"` it counts nothing and its
-    kind is in `Work.missing`.
+    kind is in `Work.missing`. `ops` are the numbers of the ops that are wanted, all by default.
     """
     from simulator.bits import BITS, DONE
     from simulator.rules import rules
@@ -226,61 +240,55 @@ def work_of(
             raise TrainwattError(f"batch {wrong[0]} has a graph of its own here; price it alone")
         sizes = graph.bound({**sizes, "batch": np.asarray(batches, dtype=np.int64)})
     operands: dict[int, Operand] = {}
+    numbers: dict[Extent, Any] = {}
 
-    def operand(layout: Layout) -> Operand:
+    def number(extent: Extent) -> Any:
+        if isinstance(extent, int):
+            return extent
+        found = numbers.get(extent)
+        if found is None:
+            found = numbers[extent] = evaluate(extent, sizes)
+        return found
+
+    def operand(tensor: int) -> Operand:
+        layout = graph.tensors[tensor].layout
         found = operands.get(id(layout))
         if found is None:
-            shape = tuple(evaluate(e, sizes) for e in layout.shape)
-            stride = tuple(evaluate(e, sizes) for e in layout.stride)
+            shape, stride = tuple(map(number, layout.shape)), tuple(map(number, layout.stride))
             found = operands[id(layout)] = Operand(shape, stride, layout.dtype)
         return found
 
-    tensors = graph.tensors
-    keys: dict[Any, int] = {}
     rows: list[Row] = []
     dtypes: list[str] = []
     bits: list[tuple[int, ...]] = []
     missing: dict[str, None] = {}
-    row_of_op = np.empty(len(graph.ops), dtype=np.int64)
-    for i, op in enumerate(graph.ops):
-        ins = tuple([id(tensors[t].layout) for t in op.inputs])
-        outs = tuple([id(tensors[t].layout) for t in op.outputs])
-        extra = tuple([t for t in op.mutates if t not in op.outputs]) if op.mutates else ()
-        again = _repeated(op.inputs) if len(set(op.inputs)) < len(op.inputs) else ()
-        key = (op.kind, ins, outs, tuple([id(tensors[t].layout) for t in extra]), id(op.attrs), again)
-        row = keys.get(key)
-        if row is None:
-            row = keys[key] = len(rows)
-            rule = known.get(op.kind)
-            if rule is None:
-                if unknown != "list":
-                    where = f" in {op.layer}" if op.layer else ""
-                    raise TrainwattError(
-                        f"no work rule for op {op.kind!r} ({op.name}{where}); "
-                        "add one to simulator/rules or pass '--unknown list'"
-                    )
-                missing[op.kind] = None
-                rows.append(Row("elementwise", launches=0))
-            else:
-                outputs = tuple([operand(tensors[t].layout) for t in op.outputs])
-                call = Call(
-                    op.kind,
-                    tuple([operand(tensors[t].layout) for t in op.inputs]),
-                    outputs,
-                    outputs + tuple([operand(tensors[t].layout) for t in extra]),
-                    evaluate_attrs(op.attrs, sizes),
+    distinct = alike(graph, ops)
+    for op in [graph.ops[i] for i in distinct.first]:
+        rule = known.get(op.kind)
+        if rule is None:
+            if unknown != "list":
+                where = f" in {op.layer}" if op.layer else ""
+                raise TrainwattError(
+                    f"no work rule for op {op.kind!r} ({op.name}{where}); "
+                    "add one to simulator/rules or pass '--unknown list'"
                 )
-                rows.append(_read_once(rule(call), call, again))
-            dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
-            bits.append((*op.attrs.get(BITS, (0, 0)), *op.attrs.get(DONE, (0, 0))))
-        row_of_op[i] = row
+            missing[op.kind] = None
+            rows.append(Row("elementwise", launches=0))
+        else:
+            outputs = tuple(map(operand, op.outputs))
+            call = Call(
+                op.kind,
+                tuple(map(operand, op.inputs)),
+                outputs,
+                outputs + tuple(map(operand, mutated(op))),
+                evaluate_attrs(op.attrs, sizes),
+            )
+            rows.append(_read_once(rule(call), call, repeated(op.inputs)))
+        dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
+        bits.append((*op.attrs.get(BITS, (0, 0)), *op.attrs.get(DONE, (0, 0))))
     points = np.broadcast_shapes(*map(np.shape, sizes.values()))
-    return _columns(rows, dtypes, bits, row_of_op, [op.runs for op in graph.ops], points, tuple(missing))
-
-
-def _repeated(tensors: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the positions at which a tensor is an operand again, as in x * x."""
-    return tuple([i for i, t in enumerate(tensors) if t in tensors[:i]])
+    runs = [op.runs for op in (graph.ops if ops is None else [graph.ops[i] for i in ops])]
+    return _columns(rows, dtypes, bits, distinct.row_of_op, runs, points, tuple(missing))
 
 
 def _read_once(row: Row, call: Call, again: tuple[int, ...]) -> Row:

@@ -24,6 +24,7 @@ from analysis.explore.rows import PricedRows
 from analysis.explore.space import Space, read_space, space_of
 from analysis.explore.store import Store
 from hwmodels.device import device, devices
+from hwmodels.fpga import with_design
 from simulator.errors import TrainwattError
 from simulator.estimate import estimate
 from simulator.graph import Graph
@@ -31,7 +32,6 @@ from simulator.io import load, save
 from simulator.memory import replay
 from simulator.run import epoch_steps, presented
 from simulator.techniques import apply
-from simulator.work import work_of
 from workloads.tracer import trace
 
 CPU, WORKSPACE, GPU, FPGA = "raspberry-pi-4b", "x86-avx2", "jetson-nano", "zcu102"
@@ -69,7 +69,8 @@ def explored(space: Space, folder: Path, workers: int = 1) -> Store:
     store = Store(folder, space.digest(), space.chunks)
     store.open()
     command.price_all(space, store, workers)
-    store.finish(marks(store, objectives(space.objectives), space.within))
+    known = space.known.columns if space.known else ()
+    store.finish(marks(store, objectives(space.objectives, known), space.within))
     return store
 
 
@@ -122,34 +123,26 @@ def test_every_point_is_what_estimate_says(
 
 
 @pytest.mark.parametrize("name", devices())
-def test_a_row_costs_the_same_alone_and_among_others(name: str, graph_file: Path) -> None:
-    work, batches, hardware = work_of(load(graph_file), batches=[2, 8]), np.array([2, 8]), device(name)
-    half = replace(
-        work,
-        **{
-            key: getattr(work, key)[::2]
-            for key in ("kernel", "dtype", "launches", "part", "bits", "macs", "flops", "read_bytes", "written_bytes")
-        },
-        nest={key: column[::2] for key, column in work.nest.items()},
-        row_of_op=np.zeros(0, dtype=np.int64),
-        runs=np.zeros(0),
-    )
+def test_a_step_costs_the_same_alone_and_after_another(name: str, graph_file: Path) -> None:
+    plain, batches, hardware = load(graph_file), np.array([2, 8]), device(name)
+    pruned = apply(parsed("structured-prune{ratio=0.5},smd{p=0.25}"), plain)
     priced = PricedRows([hardware])
-    priced.costs(half, batches)
-    found, right = priced.costs(work, batches)[0], hardware.price(work)
-    np.testing.assert_allclose(found.latency_s, right.latency_s, rtol=1e-12)
-    np.testing.assert_allclose(found.energy_j, right.energy_j, rtol=1e-12)
-    if right.dispatch_s is not None:
-        np.testing.assert_allclose(found.dispatch_s, right.dispatch_s, rtol=1e-12)
+    priced.totals(plain, batches)
+    found = priced.totals(pruned, batches)
+    for place, batch in enumerate(batches):
+        right = estimate(pruned.rebatch(int(batch)), hardware).total
+        assert found["latency_s"][0, place] == pytest.approx(right.latency_s, rel=1e-11)
+        assert found["energy_j"][0, place] == pytest.approx(right.energy_j, rel=1e-11)
+        assert found["macs"][place] == right.macs
 
 
 def test_forgetting_priced_rows_changes_nothing(graph_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work, batches = work_of(load(graph_file), batches=[2, 8]), np.array([2, 8])
-    right = PricedRows([device(GPU)]).costs(work, batches)[0]
+    plain, batches = load(graph_file), np.array([2, 8])
+    right = PricedRows([device(GPU)]).totals(plain, batches)["latency_s"]
     monkeypatch.setattr("analysis.explore.rows._MOST_ROWS", 10)
     priced = PricedRows([device(GPU)])
     for _ in range(2):
-        assert (priced.costs(work, batches)[0].latency_s == right.latency_s).all()
+        assert (priced.totals(plain, batches)["latency_s"] == right).all()
 
 
 def test_two_processes_find_what_one_does(document: dict[str, Any], tmp_path: Path) -> None:
@@ -220,6 +213,72 @@ def test_training_options_multiply_and_stand_in_the_columns(tmp_path: Path) -> N
     assert found[0]["energy_j"] > found[1]["energy_j"]
     report = estimate(trace("lenet5", batch=4, optimizer="adam", train="last=1"), device(CPU))
     assert found[3]["energy_j"] == pytest.approx(report.total.energy_j, rel=1e-9)
+
+
+def test_designs_of_a_board_multiply_and_take_what_with_design_says(document: dict[str, Any], tmp_path: Path) -> None:
+    board = {"name": FPGA, "modes": ["100MHz"], "design": {"tm": [8, 512], "tn": "8..16..8", "precision": ["int16"]}}
+    pareto = {"objectives": ["latency_s", "dsp"]}
+    space = space_of({**document, "batches": [4], "techniques": ["none"], "devices": [CPU, board], "pareto": pareto})
+    found = rows(explored(space, tmp_path / "results"))
+    assert [row["design"] for row in found] == [
+        "",
+        *(f"tm={tm},tn={tn},precision=int16" for tm in (8, 512) for tn in (8, 16)),
+    ]
+    assert found[0]["dsp"] is None
+    plain = device(FPGA, "100MHz")
+    for row, one in zip(found[1:], space.devices[1:], strict=True):
+        numbers = {key: value for key, value in one.design if key != "precision"}
+        model = with_design(plain, replace(plain.design, precision="int16").changed("a test", **numbers))
+        report = estimate(trace("resnet8-cifar", batch=4), model)
+        assert row["latency_s"] == pytest.approx(report.total.latency_s, rel=1e-9)
+        assert row["dsp"] == model.resources.dsp
+        assert row["feasible"] == (not model.missing)
+        assert row["reason"] == (f"board lacks {', '.join(model.missing)}" if model.missing else "")
+    assert {row["feasible"] for row in found[1:]} == {True, False}
+    assert all(row["dsp"] is not None for row in found if row["on_front"])
+
+
+def test_a_run_is_of_all_epochs_and_may_be_limited(document: dict[str, Any], tmp_path: Path) -> None:
+    settings = ["none", "smd{p=0.25,stretch=1.3}"]
+    changes = {"techniques": settings, "devices": [CPU], "epochs": 7, "limits": {"run_energy_j": "250 J"}}
+    found = rows(explored(space_of({**document, **changes}), tmp_path / "results"))
+    for row in found:
+        stretch = 1.3 if row["technique"] != "none" else 1.0
+        assert row["run_steps"] == round(7 * -(-1001 // row["batch"]) * stretch)
+        assert row["run_energy_j"] == pytest.approx(row["energy_j"] * row["run_steps"], rel=1e-12)
+        assert row["reason"] == ("run_energy_j above 250" if row["run_energy_j"] > 250 else "")
+    assert {row["feasible"] for row in found} == {True, False}
+
+
+def test_known_accuracy_is_joined_by_inputs_and_may_be_an_objective(document: dict[str, Any], tmp_path: Path) -> None:
+    lines = ["technique,batch,top1", "none,1,0.9", "none,8,0.8", '"smd{p=0.25,stretch=1.3}",1,0.7']
+    write(tmp_path / "accuracy.csv", "\n".join(lines) + "\n")
+    changes = {"techniques": TECHNIQUES[:2], "devices": [CPU, GPU], "accuracy": "accuracy.csv"}
+    space = space_of({**document, **changes, "pareto": {"objectives": ["energy_j", "max:top1"]}}, tmp_path)
+    for row in rows(explored(space, tmp_path / "results")):
+        known = {("none", 1): 0.9, ("none", 8): 0.8, ("smd", 1): 0.7}
+        assert row["top1"] == known.get((row["technique"].partition("{")[0], row["batch"]))
+        assert row["top1"] is not None or not row["on_front"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("batch,top1\n1,0.9\n1,0.8\n", "says two things"),
+        ("batch,top1\n1,high\n", "'top1' of"),
+        ("batch\n1\n", "give inputs of points and numbers"),
+        ("batch,energy_j\n1,2.0\n", "points have one of that name"),
+        ("technique,top1\nsmdd,0.5\n", "no technique 'smdd'"),
+    ],
+)
+def test_a_bad_table_of_accuracy_is_refused_in_one_line(
+    text: str, said: str, document: dict[str, Any], tmp_path: Path
+) -> None:
+    write(tmp_path / "accuracy.csv", text)
+    with pytest.raises(TrainwattError) as error:
+        space_of({**document, "accuracy": "accuracy.csv"}, tmp_path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def write(path: Path, text: str) -> str:
@@ -302,6 +361,17 @@ def test_the_example_is_a_space_and_is_not_written_over_a_file(tmp_path: Path) -
         ({"limits": {"latency_s": -1}}, "a limit is above 0"),
         ({"limits": {"fits": 1}}, "fits = 1"),
         ({"limits": {"epoch_energy_j": 1}}, "give dataset_size"),
+        ({"limits": {"run_energy_j": 1}, "dataset_size": 9}, "give epochs"),
+        ({"epochs": 2}, "give dataset_size"),
+        ({"accuracy": "no.csv"}, "cannot read"),
+        ({"accuracy": 3}, "accuracy = 3"),
+        ({"devices": [{"name": CPU, "design": {"tm": 8}}]}, "designs are for FPGA boards"),
+        ({"devices": [{"name": FPGA, "design": {"tx": 8}}]}, "no number of a design 'tx'"),
+        ({"devices": [{"name": FPGA, "design": {"tm": 1.5}}]}, "a whole number above 0"),
+        ({"devices": [{"name": FPGA, "design": {"tm": []}}]}, "a value or a list"),
+        ({"devices": [{"name": FPGA, "design": {"precision": "int3"}}]}, "no precision 'int3'"),
+        ({"devices": [{"name": FPGA, "design": 4}]}, "design = 4"),
+        ({"techniques": [{"name": "smd", "where": "q < 1"}]}, "no parameter in a condition 'q'"),
         ({"limits": []}, "limits = []"),
         ({"pareto": {"objectives": "latency_s"}}, "objectives = 'latency_s'"),
     ],

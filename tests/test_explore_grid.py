@@ -39,6 +39,49 @@ def test_text_table_and_composition_say_the_same() -> None:
     assert short(text[0]) == "gradient-filter{patch=2},smd{p=0.25}"
 
 
+def test_a_condition_keeps_the_settings_that_it_holds_for() -> None:
+    table = {"name": "gradient-filter", "patch": [2, 4, 7], "last": "1..2", "where": "patch < 7 or last == 1"}
+    assert [short(text) for text in techniques(table)] == [
+        short(text)
+        for text in (
+            *techniques("gradient-filter{patch={2,4},last={1,2}}"),
+            *techniques("gradient-filter{patch=7,last=1}"),
+        )
+    ]
+    both = {
+        "apply": "gradient-filter{patch={2,4}},smd{p={0.25,0.5}}",
+        "where": "gradient_filter.patch == 2 and p > 0.3",
+    }
+    assert [short(text) for text in techniques(both)] == ["gradient-filter{patch=2},smd"]
+    assert techniques([{"name": "smd", "p": [0.25, 0.5], "where": "not p in (0.5, 0.75)"}]) == techniques("smd{p=0.25}")
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "p <",
+        "q < 1",
+        "__import__('os').system('true')",
+        "p > 0.9",
+        "p < 'a'",
+        "p / 0 > 1",
+        3,
+        "smd.q == 1",
+        "p if p else p",
+    ],
+)
+def test_a_bad_condition_is_refused_in_one_line(where: object) -> None:
+    with pytest.raises(TrainwattError, match=";") as error:
+        techniques({"name": "smd", "where": where})
+    assert "\n" not in str(error.value)
+
+
+def test_a_parameter_that_several_techniques_have_needs_its_technique() -> None:
+    with pytest.raises(TrainwattError, match=r"write TECHNIQUE\.last"):
+        techniques({"apply": "sparse-update{last=2},gradient-filter{last=2}", "where": "last == 2"})
+
+
 @pytest.mark.parametrize(
     "entry",
     [

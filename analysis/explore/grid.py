@@ -2,6 +2,7 @@
 
 gradient-filter{patch={2,4,7},last={2..4}}    choices and ranges in braces; their product, the last varies fastest
 {2..8}, {0.1..0.9..0.2}                       from, to (included), step; the step of whole numbers is 1 by default
+{apply = "smd{p={0.25,0.5}}", where = "p < 0.5"}    those of the settings for which a condition holds
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
+from analysis.explore.condition import condition
 from simulator.errors import TrainwattError
 from simulator.techniques import Technique, parse
 
@@ -73,12 +75,13 @@ def techniques(entry: Any) -> tuple[str, ...]:
     """Return the settings that an entry of `techniques` stands for, as `parse` reads them, or `none`.
 
     An entry is text, a table `{name = "gradient-filter", patch = [2, 4]}`, or a list of both, which are applied from
-    left to right. Raises `TrainwattError` for anything else, and for what `parse` refuses.
+    left to right. A table `{apply = ENTRY, where = "patch < 4 or p == 0.5"}`, or one with a name, keeps those settings
+    that a condition holds for. Raises `TrainwattError` for anything else, and for what `parse` refuses.
     """
     if isinstance(entry, str):
         return tuple(_canonical(text) for text in expanded(entry))
     if isinstance(entry, Mapping):
-        return tuple(_canonical(text) for text in _of_table(entry))
+        return _where(entry)
     if isinstance(entry, list) and entry and not any(isinstance(part, list) for part in entry):
         parts = [techniques(part) for part in entry]
         _counted(str(entry), parts)
@@ -109,6 +112,20 @@ def _canonical(text: str) -> str:
     if text.strip() == NONE:
         return NONE
     return ",".join(map(str, parse(text)))
+
+
+def _where(table: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the settings of a table that its condition holds for; all where it has none."""
+    rest = {key: value for key, value in table.items() if key != "where"}
+    inside = set(rest) == {"apply"}
+    found = techniques(rest["apply"]) if inside else tuple(_canonical(text) for text in _of_table(rest))
+    if "where" not in table:
+        return found
+    holds = condition(table["where"])
+    kept = tuple(text for text in found if holds(parsed(text)))
+    if not kept:
+        raise TrainwattError(f"where = {table['where']!r} keeps none of {len(found)} settings; loosen it")
+    return kept
 
 
 def _of_table(table: Mapping[str, Any]) -> tuple[str, ...]:

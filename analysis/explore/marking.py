@@ -28,13 +28,16 @@ class Objective:
         return (_MORE if self.most else "") + self.column
 
 
-def objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
-    """Read objectives such as `latency_s` or `max:batch`. Raises `TrainwattError` for a column that is no number."""
-    found = []
+def objectives(texts: Sequence[str], known: Sequence[str] = ()) -> tuple[Objective, ...]:
+    """Read objectives such as `latency_s` or `max:batch`; `known` are numeric columns of the user's own.
+
+    Raises `TrainwattError` for a column that is no number.
+    """
+    found, columns = [], (*NUMBERS, *known)
     for text in texts:
         most, column = text.startswith(_MORE), text.removeprefix(_MORE)
-        if column not in NUMBERS:
-            raise unknown("numeric column", column, NUMBERS, f"there is {', '.join(NUMBERS)}")
+        if column not in columns:
+            raise unknown("numeric column", column, columns, f"there is {', '.join(columns)}")
         found.append(Objective(column, most))
     return tuple(found)
 

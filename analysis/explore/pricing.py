@@ -1,41 +1,34 @@
-"""One graph priced at many batch sizes on many devices, in columns.
-
-    latency = sum over ops of runs * latency, or the end of the queue where a host dispatches
-    energy  = sum over ops of runs * energy + waiting power * (latency - sum over ops of runs * latency)
-
-as `simulator.estimate` does for one batch size on one device.
-"""
+"""One graph priced at many batch sizes on many devices, in columns."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from analysis.explore.rows import PricedRows
-from simulator.cost import Cost, HardwareModel
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
-from simulator.memory import peaks, replay
+from simulator.memory import held_bytes, peaks
 from simulator.run import presented
-from simulator.schedule import timeline
-from simulator.work import Floats, Ints, Work, work_of
+from simulator.work import Floats, Ints
 
 MEMORY = ("tensors", "kernels", "allocator")
 """What peak memory and the decision whether a step fits go by: live tensors; with what kernels allocate inside ops;
 and with what a caching allocator reserves, where the device has one (as `simulator.estimate`)."""
 
 BY_DEVICE = ("latency_s", "energy_j", "peak_bytes", "needed_bytes")
-BY_BATCH = ("macs", "flops", "traffic_bytes", "samples", "epoch_steps")
+BY_BATCH = ("macs", "flops", "traffic_bytes", "samples", "scheduled_steps", "stretch", "epoch_steps")
 
 
 @dataclass(frozen=True)
 class Prices:
     """`columns` by name: `BY_DEVICE` of shape (devices, batches), `BY_BATCH` of shape (batches,), not a number where
     there is no such step. `reasons`, one for each batch size, say why there is none; empty where there is one.
-    `needed_bytes` is what must fit into the device. `epoch_steps` is what an epoch presents.
+    `needed_bytes` is what must fit into the device. `epoch_steps` is what an epoch presents: `scheduled_steps`, times
+    `stretch`.
     """
 
     columns: Mapping[str, Floats]
@@ -92,51 +85,55 @@ def _forms(graph: Graph, batches: Ints) -> Iterator[Ints]:
 
 
 def _priced(graph: Graph, priced: PricedRows, batches: Ints, memory: str, dataset_size: int | None) -> dict[str, Any]:
-    work = work_of(graph, batches=batches.tolist())
-    costs = [_total(cost, work) for cost in priced.costs(work, batches)]
-    peak, needed = _memory(graph, priced.models, batches, memory)
+    totals = priced.totals(graph, batches)
+    peak, needed = _memory(graph, priced, batches, memory)
     samples = batches * int(graph.meta.get("accumulate", 1))
-    steps = np.full(len(batches), np.nan)
+    scheduled = steps = np.full(len(batches), np.nan)
     if dataset_size is not None:
-        steps = np.array([presented(graph, -(-dataset_size // int(of_step))) for of_step in samples], dtype=np.float64)
+        scheduled = -(-dataset_size // samples)
+        steps = np.array([presented(graph, int(count)) for count in scheduled], dtype=np.float64)
     return {
-        "latency_s": np.stack([latency for latency, _ in costs]),
-        "energy_j": np.stack([energy for _, energy in costs]),
+        **totals,
         "peak_bytes": peak,
         "needed_bytes": needed,
-        "macs": work.total(work.macs),
-        "flops": work.total(work.flops),
-        "traffic_bytes": work.total(work.traffic_bytes),
         "samples": samples,
+        "scheduled_steps": scheduled,
+        "stretch": np.full(len(batches), float(graph.meta.get("stretch", 1.0))),
         "epoch_steps": steps,
     }
 
 
-def _total(cost: Cost, work: Work) -> tuple[Floats, Floats]:
-    """Return latency and energy of the step at every point."""
-    busy = work.total(cost.latency_s)
-    energy = work.total(cost.energy_j)
-    if cost.dispatch_s is None:
-        return busy, energy
-    # What takes neither host nor device any time (views) moves nothing in the queue.
-    active = np.any(cost.latency_s + cost.dispatch_s, axis=1, keepdims=True)[work.row_of_op, 0]
-    latency = timeline(cost, work.row_of_op[active], work.runs[active]).step_s.sum(axis=0)
-    return latency, energy + cost.waiting_w * np.maximum(latency - busy, 0.0)
-
-
-def _memory(
-    graph: Graph, models: Sequence[HardwareModel], batches: Ints, memory: str
-) -> tuple[Floats | Ints, Floats | Ints]:
+def _memory(graph: Graph, priced: PricedRows, batches: Ints, memory: str) -> tuple[Floats | Ints, Floats | Ints]:
     """Return peak and needed bytes, shape (batches,) where all devices are alike, else (devices, batches)."""
     if memory == "tensors":
         peak = peaks(graph, batches)
         return peak, peak
-    found = np.zeros((2, len(models), len(batches)), dtype=np.int64)
-    for j, batch in enumerate(batches):
-        worst = graph.rebatch(int(batch)).worst()
-        for i, model in enumerate(models):
-            found[:, i, j] = replay(worst, model.workspace_bytes(worst)).peak_bytes
-            reserved = getattr(model, "reserved", None) if memory == "allocator" else None
-            if reserved is not None:
-                found[1, i, j] = reserved(worst).reserved_bytes
-    return found[0], found[1]
+    found = _with_workspace(graph, priced, batches)
+    if memory == "kernels":
+        return found, found
+    needed = found.copy()
+    for i, model in enumerate(priced.models):
+        reserved = getattr(model, "reserved", None)
+        for j, batch in enumerate(batches):
+            if reserved is not None and (taken := reserved(graph.rebatch(int(batch)).worst())) is not None:
+                needed[i, j] = taken.reserved_bytes
+    return found, needed
+
+
+def _with_workspace(graph: Graph, priced: PricedRows, batches: Ints) -> Ints:
+    """Return the peak with what kernels allocate inside ops, shape (devices, batches)."""
+    held = held_bytes(graph, batches)
+    if not len(held):
+        return np.tile(peaks(graph, batches), (len(priced.models), 1))
+    found = np.tile(held.max(axis=0), (len(priced.models), 1))
+    told, workspace = priced.workspace(graph, batches)
+    for place, model in enumerate(told):
+        found[model] = (held + workspace[:, place]).max(axis=0)
+    ends = [graph.rebatch(int(batch)).worst() for batch in (batches.min(), batches.max())]
+    for i in np.setdiff1d(np.arange(len(priced.models)), told):
+        model = priced.models[i]
+        # A library whose kernels take nothing at the smallest and at the largest batch takes nothing at all.
+        if any(model.workspace_bytes(end).any() for end in ends):
+            inside = [model.workspace_bytes(graph.rebatch(int(batch)).worst()) for batch in batches]
+            found[i] = (held + np.stack(inside, axis=1)).max(axis=0)
+    return found

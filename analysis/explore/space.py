@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from analysis.explore import grid
+from analysis.explore.accuracy import Known, known_of
+from analysis.explore.boards import DeviceMode, devices_of
 from analysis.explore.pricing import MEMORY
 from analysis.source import GRAPH_SUFFIXES, check_network
-from hwmodels.device import FOLDER, device, modes
-from simulator.cost import HardwareModel
+from hwmodels.device import FOLDER
 from simulator.errors import TrainwattError, unknown
 from simulator.units import parse as quantity
 
@@ -28,10 +29,15 @@ LIMITS = {
     "peak_bytes": "byte",
     "epoch_latency_s": "s",
     "epoch_energy_j": "J",
+    "run_latency_s": "s",
+    "run_energy_j": "J",
 }
 """What `[limits]` may bound from above, and in which unit."""
 
-_KEYS = ("networks", "batches", "techniques", "devices", "dataset_size", "memory", "training", "limits", "pareto")
+_KEYS = (
+    *("networks", "batches", "techniques", "devices", "dataset_size", "epochs", "memory", "accuracy"),
+    *("training", "limits", "pareto"),
+)
 _PARETO = ("objectives", "within")
 
 
@@ -44,25 +50,12 @@ class Source:
     options: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceMode:
-    """A device's name, what to read it from (a name or a file), and one of its power modes."""
-
-    name: str
-    source: str
-    mode: str
-
-    def model(self) -> HardwareModel:
-        """Return the device's pricing model."""
-        return device(self.source, self.mode)
-
-
 @dataclass(frozen=True)
 class Space:
     """What is explored: the product of `sources`, `techniques` (text), `devices` and `batches`.
 
     `memory` is one of `pricing.MEMORY`. A point is feasible where it is within `limits` (by column, SI units) and,
-    where `must_fit`, within the device's memory.
+    where `must_fit`, within the device's memory. `epochs` are those of a run. `known` are columns of the user's own.
     """
 
     sources: tuple[Source, ...]
@@ -70,7 +63,9 @@ class Space:
     devices: tuple[DeviceMode, ...]
     batches: tuple[int, ...]
     dataset_size: int | None = None
-    memory: str = "tensors"
+    epochs: int | None = None
+    memory: str = "kernels"
+    known: Known | None = None
     must_fit: bool = True
     limits: tuple[tuple[str, float], ...] = ()
     objectives: tuple[str, ...] = ("latency_s", "energy_j", "peak_bytes")
@@ -97,6 +92,8 @@ class Space:
         said = asdict(self)
         del said["objectives"], said["within"]
         files = [Path(s.path) for s in self.sources if s.path]
+        files += [Path(self.known.path)] if self.known else []
+        files += [Path(path) for path in dict.fromkeys(d.design_file for d in self.devices) if path]
         files += [
             Path(d.source) if d.source.endswith(".toml") else FOLDER / f"{d.source}.toml"
             for d in dict.fromkeys(self.devices)
@@ -131,25 +128,28 @@ def space_of(document: Mapping[str, Any], folder: Path = Path()) -> Space:
     _known(limits, "[limits]", ("fits", *LIMITS))
     _known(pareto, "[pareto]", _PARETO)
     settings = [text for entry in _list(document, "techniques") for text in grid.techniques(entry)]
-    size = document.get("dataset_size")
-    if size is not None and (type(size) is not int or size < 1):
-        raise TrainwattError(f"dataset_size = {size!r}; it is a whole number of at least 1")
-    memory = document.get("memory", "tensors")
+    size, epochs = (_whole(document, key) for key in ("dataset_size", "epochs"))
+    if epochs is not None and size is None:
+        raise TrainwattError("epochs without a data set; give dataset_size")
+    memory = document.get("memory", "kernels")
     if memory not in MEMORY:
         raise TrainwattError(f"memory = {memory!r}; it is {' or '.join(MEMORY)}")
     must_fit = limits.get("fits", True)
     if not isinstance(must_fit, bool):
         raise TrainwattError(f"fits = {must_fit!r} in [limits]; it is true or false")
     for key in limits:
-        if key.startswith("epoch_") and size is None:
-            raise TrainwattError(f"{key} in [limits] without a data set; give dataset_size")
+        for begin, needed, what in (("epoch_", size, "dataset_size"), ("run_", epochs, "epochs")):
+            if key.startswith(begin) and needed is None:
+                raise TrainwattError(f"{key} in [limits] without {what}; give {what}")
     return Space(
         sources=_sources(_texts(document, "networks", "the file"), training, folder),
         techniques=tuple(dict.fromkeys(settings)),
-        devices=_devices(_list(document, "devices"), folder),
+        devices=devices_of(_list(document, "devices"), folder),
         batches=_batches(_list(document, "batches")),
         dataset_size=size,
+        epochs=epochs,
         memory=memory,
+        known=_known_columns(document, folder),
         must_fit=must_fit,
         limits=tuple((key, _limit(key, limits[key])) for key in LIMITS if key in limits),
         **{key: tuple(_texts(pareto, key, "[pareto]")) for key in _PARETO if key in pareto},
@@ -169,6 +169,13 @@ def _table(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return table
 
 
+def _whole(document: Mapping[str, Any], key: str) -> int | None:
+    value = document.get(key)
+    if value is not None and (type(value) is not int or value < 1):
+        raise TrainwattError(f"{key} = {value!r}; it is a whole number of at least 1")
+    return value
+
+
 def _list(document: Mapping[str, Any], key: str) -> list[Any]:
     if key not in document:
         raise TrainwattError(f"no {key}; give {key} = [...]")
@@ -184,6 +191,16 @@ def _texts(table: Mapping[str, Any], key: str, where: str) -> list[str]:
     if not all(isinstance(value, str) and value for value in values):
         raise TrainwattError(f"{key} = {values!r} in {where}; it is a list of texts")
     return list(dict.fromkeys(values))
+
+
+def _known_columns(document: Mapping[str, Any], folder: Path) -> Known | None:
+    from analysis.explore.table import SCHEMA  # it needs this module
+
+    known = known_of(document["accuracy"], folder) if "accuracy" in document else None
+    for name in known.columns if known else ():
+        if name in (*SCHEMA.names, "on_front"):
+            raise TrainwattError(f"column {name!r} in accuracy; points have one of that name, give it another")
+    return known
 
 
 def _limit(key: str, value: Any) -> float:
@@ -223,24 +240,4 @@ def _sources(names: list[str], training: Mapping[str, Any], folder: Path) -> tup
         if ":" not in name:
             check_network(name)
         found += [Source(name, None, options) for options in combinations]
-    return tuple(found)
-
-
-def _devices(entries: list[Any], folder: Path) -> tuple[DeviceMode, ...]:
-    found: dict[DeviceMode, None] = {}
-    for entry in entries:
-        table = {"name": entry} if isinstance(entry, str) else entry
-        if not isinstance(table, dict) or not isinstance(table.get("name"), str):
-            raise TrainwattError(f"device {entry!r}; write a name or {{name = 'jetson-nano', modes = 'all'}}")
-        _known(table, f"device {table['name']!r}", ("name", "modes"))
-        given = table["name"]
-        source = str((folder / given).resolve()) if given.endswith(".toml") else given
-        wanted = table.get("modes", [None])
-        if wanted == "all":
-            wanted = list(modes(source))
-        if not isinstance(wanted, list) or not wanted or not all(m is None or isinstance(m, str) for m in wanted):
-            raise TrainwattError(f"modes = {wanted!r} of {given}; it is 'all' or a list of power modes")
-        for mode in wanted:
-            model = device(source, mode)
-            found[DeviceMode(model.name, source, str(model.card["mode"]))] = None
     return tuple(found)

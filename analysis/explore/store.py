@@ -25,7 +25,7 @@ from simulator.files import write_atomic
 
 FORMAT, VERSION = "trainwatt-explore", 1
 
-_GROUP_ROWS = 65_536
+_GROUP_ROWS = 131_072
 """Rows of a row group of points.parquet, about: whole chunks are put together until there are as many."""
 
 
@@ -96,7 +96,7 @@ class Store:
     def write_chunk(self, number: int, table: pa.Table) -> None:
         """Store a finished chunk, whole or not at all."""
         sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd")
+        pq.write_table(table, sink, compression="lz4", write_statistics=False, use_dictionary=_texts(table.schema))
         write_atomic(self.chunk(number), sink.getvalue().to_pybytes())
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -104,17 +104,18 @@ class Store:
         if self.points.exists():
             file = pq.ParquetFile(self.points)
             for group in range(file.num_row_groups):
-                yield file.read_row_group(group, columns=columns)
+                yield file.read_row_group(group, columns=columns, use_threads=False)
             return
         for number in sorted(self.finished()):
-            yield pq.ParquetFile(self.chunk(number)).read(columns=columns)
+            yield pq.ParquetFile(self.chunk(number)).read(columns=columns, use_threads=False)
 
     def finish(self, marks: Any) -> None:
         """Write points.parquet from all chunks (or itself) with the column `on_front`, `marks` in order of points."""
         handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".points.")
         os.close(handle)
         try:
-            with pq.ParquetWriter(temporary, self._marked_schema(), compression="zstd") as writer:
+            schema = self._marked_schema()
+            with pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=_texts(schema)) as writer:
                 for table in self._marked(marks):
                     writer.write_table(table)
             umask = os.umask(0)
@@ -178,6 +179,11 @@ class Store:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         for name in ("points.parquet", "points.csv", "manifest.json"):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _texts(schema: pa.Schema) -> list[str]:
+    """Return the columns of texts: few distinct ones, so codes and a dictionary. Numbers are nearly all distinct."""
+    return [field.name for field in schema if pa.types.is_dictionary(field.type)]
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

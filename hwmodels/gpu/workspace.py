@@ -15,7 +15,7 @@ from hwmodels.gpu import convolution, tiles
 from hwmodels.gpu.chip import Chip
 from hwmodels.gpu.pricing import convolution_rows, seconds
 from simulator.graph import Graph
-from simulator.work import KERNELS, Ints, work_of
+from simulator.work import KERNELS, Ints, Work, work_of
 
 _CONVOLUTION = KERNELS.index("convolution")
 _OFFSET_BYTES = 4.0
@@ -24,8 +24,13 @@ _OFFSET_BYTES = 4.0
 def workspace_bytes(chip: Chip, graph: Graph) -> Ints:
     """Return the workspace of each op, in bytes, shape (ops,)."""
     work = work_of(graph, unknown="list")
+    return workspace_rows(chip, work)[work.row_of_op]
+
+
+def workspace_rows(chip: Chip, work: Work) -> Ints:
+    """Return the workspace of each row of `work`, in bytes, shape (rows,) or (rows, points)."""
     rows = np.flatnonzero(work.kernel == _CONVOLUTION)
-    of_row = np.zeros(len(work.kernel))
+    of_row = np.zeros(work.macs.shape)
     if rows.size:
         found, some = seconds(chip, work), convolution_rows(chip, work, rows)
         m, n, _ = convolution.sizes(some.nest, some.part)
@@ -34,4 +39,4 @@ def workspace_bytes(chip: Chip, graph: Graph) -> Ints:
         algorithm = found.algorithm[rows]
         by_winograd = np.where(algorithm == 1, convolution.winograd_bytes(some, 2), convolution.winograd_bytes(some, 4))
         of_row[rows] = np.minimum(np.where(algorithm == 0, by_gemm, by_winograd), chip.workspace_bytes)
-    return np.ceil(of_row).astype(np.int64)[work.row_of_op]
+    return np.ceil(of_row).astype(np.int64)

@@ -182,10 +182,9 @@ class Edit:
         saved = {self.tensors[t].storage for t in saved_by(self.nodes)}
         storage_number = {old: new for new, old in enumerate(sorted(live))}
         tensor_number = {old: new for new, old in enumerate(sorted(used))}
-        tensors = tuple(replace(self.tensors[t], storage=storage_number[self.tensors[t].storage]) for t in sorted(used))
+        tensors = tuple([_moved(self.tensors[t], storage_number) for t in sorted(used)])
 
-        def numbers(ids: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple([tensor_number[t] for t in ids])
+        number_of = tensor_number.__getitem__
 
         ops = tuple(
             Op(
@@ -193,10 +192,10 @@ class Edit:
                 node.kind,
                 node.phase,
                 node.layer,
-                numbers(node.inputs),
-                numbers(node.outputs),
-                numbers(node.mutates),
-                numbers(node.saved),
+                tuple(map(number_of, node.inputs)),
+                tuple(map(number_of, node.outputs)),
+                tuple(map(number_of, node.mutates)),
+                tuple(map(number_of, node.saved)),
                 node.attrs,
                 None if node.forward is None else number.get(node.forward),
                 node.runs,
@@ -212,7 +211,7 @@ class Edit:
                 role = "saved" if i in saved else "activation"
             # Lifetimes are settled below; until then they only say whether it lives before and after the step.
             born, died = min(storage.born, 0), None if storage.died is None else min(storage.died, 0)
-            storages.append(replace(storage, role=role, born=born, died=died, held=held))
+            storages.append(Storage(storage.size_bytes, role, born, died, storage.name, held))
         fields = {"sizes": self._graph.sizes, "meta": self._graph.meta, "shares": self._graph.shares, **changes}
         return Graph(
             ops,
@@ -228,6 +227,11 @@ class Edit:
         while node is not None and node not in number:
             node = self._previous[node]
         return -1 if node is None else number[node]
+
+
+def _moved(tensor: Tensor, storage_number: Mapping[int, int]) -> Tensor:
+    storage = storage_number[tensor.storage]
+    return tensor if storage == tensor.storage else Tensor(tensor.layout, storage, tensor.offset)
 
 
 def _substituted(value: Any, values: Mapping[str, Extent]) -> Any:

@@ -12,8 +12,7 @@ was rewritten.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
 from simulator.graph import Op, Storage, Tensor
 
@@ -38,13 +37,14 @@ def settle(ops: Sequence[Op], tensors: Sequence[Tensor], storages: Sequence[Stor
         for tensor in op.saved:
             used = tensors[tensor].storage
             last[used] = max(last.get(used, -1), node_ends.get(index, -1))
-    return tuple(
-        replace(
-            storage,
-            born=storage.born if storage.born < 0 else born.get(i, storage.born),
-            died=max(last[i], storage.held)
-            if storage.died is not None and storage.died >= 0 and i in last
-            else storage.died,
-        )
-        for i, storage in enumerate(storages)
-    )
+    return tuple([_lived(storage, i, born, last) for i, storage in enumerate(storages)])
+
+
+def _lived(storage: Storage, i: int, born: Mapping[int, int], last: Mapping[int, int]) -> Storage:
+    begins = storage.born if storage.born < 0 else born.get(i, storage.born)
+    ends = storage.died
+    if ends is not None and ends >= 0 and i in last:
+        ends = max(last[i], storage.held)
+    if (begins, ends) == (storage.born, storage.died):
+        return storage
+    return Storage(storage.size_bytes, storage.role, begins, ends, storage.name, storage.held)

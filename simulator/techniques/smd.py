@@ -42,8 +42,10 @@ class StochasticMiniBatchDropping(Technique):
     def rewrite(self, graph: Graph) -> Graph:
         """Return the step with the expected runs of the ops that a dropped batch skips scaled by 1 - p."""
         ops = tuple(
-            op if self.dropped_step and op.phase == "optimizer" else replace(op, runs=op.runs * (1 - self.p))
-            for op in graph.ops
+            [
+                op if self.dropped_step and op.phase == "optimizer" else op.but(runs=op.runs * (1 - self.p))
+                for op in graph.ops
+            ]
         )
         if self.stretch == 1:
             return replace(graph, ops=ops)

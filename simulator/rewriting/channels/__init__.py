@@ -10,8 +10,10 @@ dimensions is not known; `Channels.fixed` says which op it was.
 
 from __future__ import annotations
 
+import operator
 import re
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -19,7 +21,7 @@ from typing import Any
 
 from simulator.errors import TrainwattError, unknown
 from simulator.extent import Extent, Poly, evaluate, substitute, symbol
-from simulator.graph import Graph, Layout, Tensor, Untraceable
+from simulator.graph import Graph, Layout, Storage, Tensor, Untraceable
 from simulator.rewriting.channels import layers, losses, pointwise, views  # noqa: F401  # their rules register themselves
 from simulator.rewriting.channels.dims import Dim
 from simulator.rewriting.channels.numbers import Numbers
@@ -95,12 +97,30 @@ class Channels:
         return substituted(self.graph, values)
 
 
+_FOUND: deque[tuple[Graph, Channels]] = deque(maxlen=4)
+"""The last steps whose groups were found: a step is usually pruned several times, and its groups take the longest."""
+
+
 def channel_graph(graph: Graph) -> Channels:
     """Return `graph` with a named dimension for every group of channels.
 
     With the sizes that `Channels.graph.sizes` gives them, every number is what it was. Raises `TrainwattError` where
     a block of memory is used in a way that leaves its size unknown.
     """
+    for before, found in _FOUND:
+        if _alike(before, graph):
+            return replace(found, graph=replace(found.graph, meta=graph.meta))
+    _FOUND.append((graph, _channel_graph(graph)))
+    return _FOUND[-1][1]
+
+
+def _alike(one: Graph, other: Graph) -> bool:
+    """Whether two graphs are the same but for what their `meta` says."""
+    same = all(getattr(one, name) is getattr(other, name) for name in ("ops", "tensors", "storages", "other"))
+    return same and all(getattr(one, name) == getattr(other, name) for name in ("sizes", "shares", "smallest_batch"))
+
+
+def _channel_graph(graph: Graph) -> Channels:
     walk = Walk(graph)
     walk.run()
     unknowns = walk.unknowns
@@ -122,7 +142,7 @@ def channel_graph(graph: Graph) -> Channels:
     tensors = numbers.tensors()
     storages = [replace(s, size_bytes=n) for s, n in zip(graph.storages, numbers.storage_bytes(), strict=True)]
     ops = [
-        op if op.attrs is attrs else replace(op, attrs=attrs)
+        op if op.attrs is attrs else op.but(attrs=attrs)
         for op, attrs in zip(graph.ops, numbers.attributes(padded), strict=True)
     ]
     sizes = {**graph.sizes, **{name: group.size for name, group in groups.items()}}
@@ -153,26 +173,40 @@ def substituted(graph: Graph, values: Mapping[str, int]) -> Graph:
 
     @cache
     def layout(old: Layout) -> Layout:
-        return Layout(tuple(map(number, old.shape)), tuple(map(number, old.stride)), old.dtype)
+        new = Layout(tuple(map(number, old.shape)), tuple(map(number, old.stride)), old.dtype)
+        return old if new == old else new
 
     def attribute(value: Any) -> Any:
         if isinstance(value, tuple):
-            return tuple([attribute(v) for v in value])
+            new = tuple([attribute(v) for v in value])
+            return value if new == value else new
         return number(value) if isinstance(value, Poly) else value
 
     tables = {id(op.attrs): op.attrs for op in graph.ops}
-    changed = {
-        key: MappingProxyType({name: attribute(value) for name, value in table.items()})
-        for key, table in tables.items()
-    }
+    changed = {key: _changed(table, attribute) for key, table in tables.items()}
     return replace(
         graph,
-        ops=tuple([replace(op, attrs=changed[id(op.attrs)]) for op in graph.ops]),
-        tensors=tuple([Tensor(layout(t.layout), t.storage, number(t.offset)) for t in graph.tensors]),
-        storages=tuple([replace(s, size_bytes=number(s.size_bytes)) for s in graph.storages]),
+        ops=tuple([op if (new := changed[id(op.attrs)]) is op.attrs else op.but(attrs=new) for op in graph.ops]),
+        tensors=tuple([_laid(t, layout(t.layout), number(t.offset)) for t in graph.tensors]),
+        storages=tuple([_sized(s, number(s.size_bytes)) for s in graph.storages]),
         sizes=MappingProxyType({name: size for name, size in graph.sizes.items() if name not in values}),
         other=substituted(graph.other, values) if isinstance(graph.other, Graph) else graph.other,
     )
+
+
+def _changed(table: Mapping[str, Any], attribute: Callable[[Any], Any]) -> Mapping[str, Any]:
+    new = {name: attribute(value) for name, value in table.items()}
+    return table if all(map(operator.is_, new.values(), table.values())) else MappingProxyType(new)
+
+
+def _laid(tensor: Tensor, layout: Layout, offset: Extent) -> Tensor:
+    return tensor if (layout, offset) == (tensor.layout, tensor.offset) else Tensor(layout, tensor.storage, offset)
+
+
+def _sized(storage: Storage, size: Extent) -> Storage:
+    if size == storage.size_bytes:
+        return storage
+    return Storage(size, storage.role, storage.born, storage.died, storage.name, storage.held)
 
 
 def _settle(walk: Walk) -> None:
