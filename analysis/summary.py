@@ -63,6 +63,7 @@ def summary(report: Report, *, top: int, verbose: bool) -> str:
     parts = [
         header(report),
         "cost by phase\n" + _split(report.phases, report.total),
+        trust(report),
         "bound by      " + (", ".join(f"{k} {percent(v)}" for k, v in _largest(report.bounds)) or "nothing"),
         _layers(report, top),
         _kernels(report),
@@ -74,6 +75,19 @@ def summary(report: Report, *, top: int, verbose: bool) -> str:
         parts.append(savings(report))
     parts.append(assumptions(report, verbose))
     return "\n\n".join(part for part in parts if part)
+
+
+def trust(report: Report) -> str:
+    """Return how far the time of a calibrated device is to be trusted; nothing of others."""
+    lines = []
+    if report.interval_s is not None:
+        low, high, coverage = report.interval_s
+        lines.append(f"interval      {show(low, 's')} to {show(high, 's')} ({coverage:.0%} of held-out measurements)")
+    if report.extrapolated:
+        worst = ", ".join(f"{why} ({percent(share)})" for why, share in list(report.extrapolated.items())[:3])
+        whole = percent(sum(report.extrapolated.values()))
+        lines.append(f"extrapolated  {whole} of the time is in ops outside of what was measured: {worst}")
+    return "\n".join(lines)
 
 
 def energy(report: Report) -> str:
@@ -91,6 +105,9 @@ def totals_side_by_side(reports: Sequence[Report]) -> str:
     """Return one column of totals for each device."""
     rows = [("", *(r.device + (f" {r.mode}" if r.mode else "") for r in reports))]
     rows.append(("latency", *(show(r.total.latency_s, "s") for r in reports)))
+    if any(r.interval_s for r in reports):
+        rows.append(("  interval", *(_interval(r) for r in reports)))
+        rows.append(("  extrapolated", *(percent(sum(r.extrapolated.values())) for r in reports)))
     rows.append(("energy", *(joules(r.total.energy_j) for r in reports)))
     for phase in reports[0].phases:
         rows.append((f"  {phase}", *(show(r.phases[phase].latency_s, "s") for r in reports)))
@@ -100,6 +117,13 @@ def totals_side_by_side(reports: Sequence[Report]) -> str:
     rows.append(("fits", *("yes" if r.fits else "no" for r in reports)))
     rows.append(("bound by", *((_largest(r.bounds) or [("nothing", 0.0)])[0][0] for r in reports)))
     return "\n".join([pairs(step_lines(reports[0].graph)), "", "devices", table(rows)])
+
+
+def _interval(report: Report) -> str:
+    if report.interval_s is None:
+        return "-"
+    low, high, _ = report.interval_s
+    return f"{show(low, 's')} to {show(high, 's')}"
 
 
 def joules(value: float) -> str:

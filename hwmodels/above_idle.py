@@ -57,6 +57,21 @@ class AboveIdle:
             rails={**cost.rails, "idle subtracted": -idle} if cost.rails else {},
         )
 
+    def in_step(self, work: Work, graph: Graph) -> Work:
+        """Return the work of a step with what its ops meet there, where the device tells that from an op alone."""
+        found = getattr(self.model, "in_step", None)
+        return work if found is None else cast(Work, found(work, graph))
+
+    @property
+    def interval(self) -> object:
+        """The prediction interval of the device's times, where it is calibrated."""
+        return getattr(self.model, "interval", None)
+
+    def outside(self, work: Work) -> dict[int, str]:
+        """Return what of `work` is outside of what was measured, where the device is calibrated."""
+        found = getattr(self.model, "outside", None)
+        return {} if found is None else cast(dict[int, str], found(work))
+
     def workspace_bytes(self, graph: Graph) -> Ints:
         return self.model.workspace_bytes(graph)
 

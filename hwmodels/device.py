@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ MODELS = {
 """Pricing models by the name that `model` of a device file gives, and the module that makes one of a file."""
 
 
+CALIBRATION = "calibration"
+"""The table of a device file that `trainwatt calibrate` adds."""
+
+
 def devices() -> list[str]:
     """Return the names of the built-in devices. No file is read."""
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
@@ -30,7 +34,7 @@ def devices() -> list[str]:
 
 def modes(name_or_path: str | Path) -> tuple[str, ...]:
     """Return the names of the device's power modes, in the order of its file."""
-    _, data = _read(name_or_path)
+    _, data, _ = _read(name_or_path)
     return tuple(data["modes"]) if isinstance(data.get("modes"), dict) else ()
 
 
@@ -41,7 +45,19 @@ def device(name_or_path: str | Path, mode: str | None = None) -> HardwareModel:
     that does not exist, and for a file with a field too many or too few, a wrong unit, an impossible number
     or no source.
     """
-    path, data = _read(name_or_path)
+    name, data, chosen = read_file(name_or_path, mode)
+    try:
+        return build(name, data, chosen)
+    except TrainwattError as error:
+        raise TrainwattError(f"{name}.toml: {error}") from None
+
+
+def read_file(name_or_path: str | Path, mode: str | None = None) -> tuple[str, dict[str, Any], str]:
+    """Return a device's name, the contents of its file and the chosen power mode, the default one if not given.
+
+    Raises `TrainwattError` for a device or mode that does not exist and a file that cannot be read.
+    """
+    path, data, _ = _read(name_or_path)
     try:
         default = reading.text(data, "default_mode")
         names = tuple(reading.table(data, "modes"))
@@ -49,36 +65,51 @@ def device(name_or_path: str | Path, mode: str | None = None) -> HardwareModel:
             raise TrainwattError("no power mode; give at least one table [modes.NAME]")
         if default not in names:
             raise TrainwattError(f"no power mode {default!r}; default_mode is one of {', '.join(names)}")
-        model = data.get("model", "roofline")
-        if model not in MODELS:
-            raise unknown("model", str(model), MODELS)
-        if mode is None or mode in names:
-            return _builder(model)(path.stem, data, mode or default)
     except TrainwattError as error:
         raise TrainwattError(f"{path.name}: {error}") from None
+    if mode is None or mode in names:
+        return path.stem, data, mode or default
     raise TrainwattError(f"no power mode {mode!r} of {path.stem}; there is {', '.join(sorted(names))}")
 
 
-def _builder(model: str) -> Callable[[str, Mapping[str, Any], str], HardwareModel]:
-    """Return what makes the pricing model of a device file: (name, data, mode) to model."""
-    build: Callable[[str, Mapping[str, Any], str], HardwareModel] = importlib.import_module(MODELS[model]).build
-    return build
+def build(name: str, data: Mapping[str, Any], mode: str) -> HardwareModel:
+    """Return the device `name` that the contents of a file describe, in one of its power modes.
+
+    What was fitted beside its numbers (table `calibration`) corrects its prices. Raises `TrainwattError` as `device`.
+    """
+    model = data.get("model", "roofline")
+    if model not in MODELS:
+        raise unknown("model", str(model), MODELS)
+    module = importlib.import_module(MODELS[model])
+    analytic: HardwareModel = module.build(name, {k: v for k, v in data.items() if k != CALIBRATION}, mode)
+    if CALIBRATION not in data:
+        return analytic
+    from hwmodels.corrected.table import corrected_device
+
+    return corrected_device(analytic, reading.table(data, CALIBRATION))
 
 
-def _read(name_or_path: str | Path) -> tuple[Path, dict[str, Any]]:
+def text_of(name_or_path: str | Path) -> str:
+    """Return the file of a device as it is written. Raises `TrainwattError` where there is none."""
+    return _read(name_or_path)[2]
+
+
+def _read(name_or_path: str | Path) -> tuple[Path, dict[str, Any], str]:
+    """Return a device's file, its contents and its text."""
     import tomllib
 
-    text = os.fspath(name_or_path)
-    if isinstance(name_or_path, Path) or text.endswith(".toml") or "/" in text or os.sep in text:
+    given = os.fspath(name_or_path)
+    if isinstance(name_or_path, Path) or given.endswith(".toml") or "/" in given or os.sep in given:
         path = Path(name_or_path)
         if not path.is_file():
-            raise TrainwattError(f"no file {text!r}; give a device's TOML file or one of its names")
+            raise TrainwattError(f"no file {given!r}; give a device's TOML file or one of its names")
     else:
-        path = FOLDER / f"{text}.toml"
-        if text not in devices():
-            raise unknown("device", text, devices())
+        path = FOLDER / f"{given}.toml"
+        if given not in devices():
+            raise unknown("device", given, devices())
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return path, tomllib.loads(text), text
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise TrainwattError(f"{path.name} is no TOML ({reason}); mend or restore the file") from None

@@ -23,9 +23,9 @@ class Cost:
 
     `latency_s` seconds, `energy_j` joules, `bound` codes into `limits`, the names of what may bound an op on this
     device ("none" first; "dispatch" among them where a host dispatches). `seconds` is what each of these limits alone
-    would take; `rails` splits `energy_j` by rail or by cause, adding up to it. Where a host dispatches ops to a queue
-    of the device, `dispatch_s` is the host's time for each and `latency_s` that of the device alone; while the device
-    waits for the host, `waiting_w` flows.
+    would take; `rails` splits `energy_j` by rail or by cause, adding up to it, and `flowing` names those that are in
+    proportion to `latency_s`. Where a host dispatches ops to a queue of the device, `dispatch_s` is the host's time for
+    each and `latency_s` that of the device alone; while the device waits for the host, `waiting_w` flows.
     """
 
     latency_s: Floats
@@ -34,6 +34,7 @@ class Cost:
     limits: tuple[str, ...] = BOUNDS
     seconds: Mapping[str, Floats] = field(default_factory=dict)
     rails: Mapping[str, Floats] = field(default_factory=dict)
+    flowing: tuple[str, ...] = ()
     dispatch_s: Floats | None = None
     waiting_w: float = 0.0
 

@@ -183,6 +183,28 @@ class Report:
         """Memory left; negative by how much is lacking."""
         return self.memory_bytes - self.needed_bytes
 
+    @cached_property
+    def interval_s(self) -> tuple[float, float, float] | None:
+        """Lower and upper end of the step's time and the share of steps within, where the device is calibrated."""
+        found = getattr(self.hardware, "interval", None)
+        if found is None:
+            return None
+        latency = self.total.latency_s
+        return latency * float(found.low), latency * float(found.high), float(found.coverage)
+
+    @cached_property
+    def extrapolated(self) -> Mapping[str, float]:
+        """The share of the step's time in ops outside of what the device was calibrated with, by reason; the largest
+        first. Nothing where it is not calibrated."""
+        found = getattr(self.hardware, "outside", None)
+        reasons = found(self.work) if found is not None else {}
+        time = np.bincount(self.work.row_of_op, weights=self.ops.latency_s, minlength=len(self.work.kernel))
+        shares: dict[str, float] = {}
+        for row, why in reasons.items():
+            shares[why] = shares.get(why, 0.0) + float(time[row])
+        whole = self.total.latency_s or 1.0
+        return {why: t / whole for why, t in sorted(shares.items(), key=lambda item: -item[1]) if t}
+
     @property
     def network(self) -> str:
         """The name of the network, empty where the graph has none."""
@@ -294,10 +316,16 @@ def _result(report: Report) -> dict[str, Any]:
         "device_memory_bytes": report.memory_bytes,
         "spare_bytes": report.spare_bytes,
         "savings": _savings(report.savings) if report.savings else None,
+        "interval_s": _interval(report.interval_s),
+        "extrapolated": dict(report.extrapolated),
         "spread": _spread(report) if report.stochastic else None,
         "assumptions": list(report.assumptions),
     }
     return {key: plain(value) for key, value in result.items()}
+
+
+def _interval(found: tuple[float, float, float] | None) -> dict[str, float] | None:
+    return None if found is None else dict(zip(("low", "high", "coverage"), found, strict=True))
 
 
 def _op(graph: Graph, index: int) -> dict[str, Any] | None:

@@ -1,0 +1,1 @@
+"""Fitting a device to measurements, and the error that remains."""

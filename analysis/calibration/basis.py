@@ -1,0 +1,98 @@
+"""The terms of a correction as columns over rows of work, and back from their coefficients to a `Correction`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+
+from hwmodels.corrected.correction import Correction, Smooth, kernel
+from hwmodels.corrected.features import classes, kernel_of, shape_features
+from simulator.work import Floats, Ints, Work
+
+GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow")
+"""Terms of one kind share the standard deviation of their prior."""
+LENGTHS = {"shape, wide": 6.0, "shape, narrow": 2.0}
+"""Length scales in octaves: over six octaves most shapes of a network are alike, over two only neighbours."""
+CENTRES = {"shape, wide": 24, "shape, narrow": 64}
+"""At most so many shapes of a class stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005)."""
+JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Basis:
+    """`columns`, shape (rows, terms), are the terms at the rows of a table; the coefficients of those of one of the
+    `GROUPS` (codes in `group`, shape (terms,)) have one prior variance, zero mean, and no correlation."""
+
+    columns: Floats = field(repr=False)
+    group: Ints
+    names: tuple[str, ...]
+    smooth: tuple[tuple[str, float, Floats, Floats], ...] = field(repr=False)
+
+    def correction(self, coefficients: Floats, ranges: Mapping[str, Floats]) -> Correction:
+        """Return the correction that these coefficients, shape (terms,), make."""
+        factors = dict(zip(self.names, coefficients[: len(self.names)].tolist(), strict=True))
+        parts, at = [], len(self.names)
+        for name, length, centres, whitening in self.smooth:
+            weights = whitening @ coefficients[at : at + len(centres)]
+            parts.append(Smooth(name, length, centres, weights))
+            at += len(centres)
+        return Correction(factors, tuple(parts), ranges)
+
+
+def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
+    """Return the terms of the `allowed` groups at all rows of `work`, with centres among the rows `used`."""
+    names = np.array(classes(work))
+    kernels = np.array([kernel_of(name) for name in names])
+    shapes = shape_features(work)
+    columns = [np.ones(len(names))]
+    groups, terms = [0], [""]
+    for kernel_class in sorted(set(kernels[used])) if GROUPS[1] in allowed else ():
+        columns.append((kernels == kernel_class).astype(np.float64))
+        groups.append(1)
+        terms.append(str(kernel_class))
+    for name in sorted(set(names[used]) - set(kernels)) if GROUPS[2] in allowed else ():
+        columns.append((names == name).astype(np.float64))
+        groups.append(2)
+        terms.append(str(name))
+    smooth = []
+    for group, length in LENGTHS.items():
+        if group not in allowed:
+            continue
+        for name in sorted(set(names[used])):
+            own = used[names[used] == name]
+            centres = spread_out(shapes[own], CENTRES[group])
+            if len(centres) < 2:
+                continue  # one shape: its class says it all
+            root = cholesky(kernel(centres, centres, length) + JITTER * np.eye(len(centres)), lower=True)
+            whitening = solve_triangular(root, np.eye(len(centres)), lower=True).T
+            rows = np.flatnonzero(names == name)
+            made = np.zeros((len(names), len(centres)))
+            made[rows] = kernel(shapes[rows], centres, length) @ whitening
+            columns += list(made.T)
+            groups += [GROUPS.index(group)] * len(centres)
+            smooth.append((str(name), length, centres, whitening))
+    return Basis(np.column_stack(columns), np.array(groups), tuple(terms), tuple(smooth))
+
+
+def ranges_of(work: Work, used: Ints) -> dict[str, Floats]:
+    """Return the least and the largest shape of each class among the rows `used`, shape (2, features)."""
+    names, shapes = np.array(classes(work)), shape_features(work)
+    return {
+        str(name): np.stack([shapes[own].min(axis=0), shapes[own].max(axis=0)])
+        for name in sorted(set(names[used]))
+        for own in [used[names[used] == name]]
+    }
+
+
+def spread_out(points: Floats, most: int) -> Floats:
+    """Return at most so many of distinct `points`, each the farthest from those before it (Gonzalez 1985)."""
+    distinct = np.unique(np.round(points, 6), axis=0)
+    chosen = [int(((distinct - distinct.mean(axis=0)) ** 2).sum(axis=1).argmin())]
+    distance = ((distinct - distinct[chosen[0]]) ** 2).sum(axis=1)
+    while len(chosen) < min(most, len(distinct)):
+        chosen.append(int(distance.argmax()))
+        distance = np.minimum(distance, ((distinct - distinct[chosen[-1]]) ** 2).sum(axis=1))
+    return distinct[chosen]

@@ -1,0 +1,75 @@
+"""What a fit may move, as held-out error says: few terms that all ops share, or more that go by shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from analysis.calibration.basis import GROUPS
+from analysis.calibration.fit import Terms, fit, seconds_on
+from analysis.calibration.observed import Observed
+from analysis.calibration.parameters import Parameters
+from simulator.cost import HardwareModel
+from simulator.work import Floats, Ints
+
+RICHER = 0.97
+"""A richer choice must have at most this share of the held-out error of a poorer one."""
+FOLDS = 5
+MOST_GROUPS = 8
+FEWEST_POINTS = 8
+"""With fewer points nothing can be held out, and all terms are left to their priors."""
+
+
+def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
+    """Return the terms of least mean |log error| on points that were held out, the poorer ones where it is close.
+
+    Whole steps and single ops count half each where there are both.
+    """
+    options = [Terms(numbers, GROUPS[:n]) for numbers in (False, True) for n in (3, 4, 5)]
+    if not isinstance(base, Parameters):
+        options = [option for option in options if not option.numbers]
+    folds = [fold for part in parts_of(seen) for fold in [list(folds_of(seen, part))] if len(part) >= FEWEST_POINTS]
+    if not folds:
+        return options[1]
+    best, least = options[0], np.inf
+    for terms in options:
+        known = fit(base, seen, terms=terms).spreads
+        errors = [
+            np.abs(np.concatenate([held_out(base, seen, out, terms, known) for out in part])).mean() for part in folds
+        ]
+        error = float(np.mean(errors))
+        if error < RICHER * least:
+            best, least = terms, error
+    return best
+
+
+def held_out(
+    base: HardwareModel | Parameters, seen: Observed, out: Ints, terms: Terms, known: Mapping[str, float]
+) -> Floats:
+    """Return log predicted - log measured of the points `out`, fitted to all others with the `known` spreads."""
+    kept = np.setdiff1d(np.arange(len(seen)), out)
+    fitted = fit(base, seen.select(kept), terms=terms, known=known)
+    test = seen.select(out)
+    return np.log(seconds_on(fitted.model, test)) - np.log(test.seconds)
+
+
+def parts_of(seen: Observed) -> list[Ints]:
+    """Return the points of whole steps and those of single ops, as far as there are any."""
+    return [np.flatnonzero(mask) for mask in (~seen.is_op, seen.is_op) if mask.any()]
+
+
+def folds_of(seen: Observed, part: Ints) -> Iterator[Ints]:
+    """Yield those of the points `part` that are held out together: the steps of a network where there are three to
+    eight, or of a graph; of more graphs, and of ops, a fifth, drawn once and for all."""
+    if not seen.is_op[part].any():
+        for code in (seen.network[part], seen.graph[part]):
+            groups = np.unique(code)
+            if 3 <= len(groups) <= MOST_GROUPS:
+                yield from (part[code == group] for group in groups)
+                return
+        graphs = np.random.default_rng(0).permutation(np.unique(seen.graph[part]))
+        if len(graphs) > MOST_GROUPS:  # whole ones, as other sizes of a graph would tell too much
+            yield from (part[np.isin(seen.graph[part], some)] for some in np.array_split(graphs, FOLDS))
+            return
+    yield from np.array_split(np.random.default_rng(0).permutation(part), min(FOLDS, len(part)))

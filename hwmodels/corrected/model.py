@@ -1,0 +1,101 @@
+"""A device model whose times are corrected by what was measured on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+
+from hwmodels.corrected.correction import Correction
+from simulator.allocators.replaying import Reserved
+from simulator.cost import Cost, HardwareModel
+from simulator.graph import Graph
+from simulator.work import Ints, Work
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Where measured values lie beside predictions: between `low` and `high` times the prediction, in `coverage` of
+    the cases that were held out (Vovk 2005: split conformal prediction, here of the ratio)."""
+
+    coverage: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """`model` with latency' = latency * exp(g), g as `correction` says.
+
+    Rails that flow as long as an op takes (`Cost.flowing`) follow the time, the energy of arithmetic and of bytes does
+    not. `source` says what it was fitted to; `interval` holds for whole steps, None where too little was measured.
+    """
+
+    model: HardwareModel
+    correction: Correction = field(hash=False)
+    source: str
+    interval: Interval | None = None
+
+    @property
+    def name(self) -> str:
+        return self.model.name
+
+    @property
+    def static_w(self) -> float:
+        return self.model.static_w
+
+    @property
+    def memory_bytes(self) -> float:
+        return self.model.memory_bytes
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        return (f"times are corrected by {self.source}", *self.model.assumptions)
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        return {**self.model.card, "calibration": self.source}
+
+    def price(self, work: Work) -> Cost:
+        """Return the cost of `work`, its times corrected."""
+        return corrected(self.model.price(work), np.exp(self.correction.log_factor(work)))
+
+    def in_step(self, work: Work, graph: Graph) -> Work:
+        """Return the work of a step with what its ops meet there, where the model tells that from an op alone."""
+        found = getattr(self.model, "in_step", None)
+        return work if found is None else cast(Work, found(work, graph))
+
+    def workspace_bytes(self, graph: Graph) -> Ints:
+        return self.model.workspace_bytes(graph)
+
+    def reserved(self, graph: Graph) -> Reserved | None:
+        """Return what the device's allocator reserves, where it has one."""
+        replayed = getattr(self.model, "reserved", None)
+        return None if replayed is None else cast(Reserved, replayed(graph))
+
+    def outside(self, work: Work) -> dict[int, str]:
+        """Return why rows of `work` are outside of what was measured, by row; nothing of those within."""
+        return self.correction.outside(work)
+
+    def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
+        factor = float(np.exp(self.correction.log_factor(work)[row]))
+        latency = float(self.price(work).latency_s[row])
+        return (
+            *self.model.explain(work, row),
+            ("corrected", f"x {factor:.4g} by {self.source}: latency {1e3 * latency:.6g} ms"),
+        )
+
+
+def corrected(cost: Cost, factor: np.ndarray[Any, np.dtype[np.float64]]) -> Cost:
+    """Return `cost` with every time of the device multiplied by `factor`, in the shape of its columns."""
+    rails = {n: joules * factor if n in cost.flowing else joules for n, joules in cost.rails.items()}
+    change = sum((rails[n] - cost.rails[n] for n in cost.flowing if n in rails), np.zeros_like(cost.energy_j))
+    return replace(
+        cost,
+        latency_s=cost.latency_s * factor,
+        energy_j=cost.energy_j + change,
+        seconds={name: seconds * factor for name, seconds in cost.seconds.items()},
+        rails=rails,
+    )
