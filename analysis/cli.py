@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import click
 
+from analysis.commands.advise import advise
+from analysis.commands.calibrate import calibrate
 from analysis.commands.claims import claims
 from analysis.commands.diff import diff
 from analysis.commands.estimate import estimate
 from analysis.commands.explore import explore
 from analysis.commands.list import list_
 from analysis.commands.measure import measure
+from analysis.commands.plot import plot
 from analysis.commands.power import power
+from analysis.commands.report import report
 from analysis.commands.run import run
 from analysis.commands.show import show
 from analysis.commands.trace import trace
+from analysis.commands.validate import validate
 from analysis.group import PoliteGroup
 
 EPILOG = """\b
@@ -42,7 +47,23 @@ def cli() -> None:
     """Time, energy and memory of a training step on a device that you need not have."""
 
 
-for command in (estimate, diff, trace, run, claims, measure, power, explore, list_, show):
+for command in (
+    estimate,
+    advise,
+    diff,
+    trace,
+    run,
+    claims,
+    measure,
+    calibrate,
+    power,
+    explore,
+    plot,
+    report,
+    validate,
+    list_,
+    show,
+):
     cli.add_command(command)
 
 

@@ -70,5 +70,6 @@ def card(
         "clocks": entries(here),
         "compute": entries(table("compute")),
         "core": entries(table("core")),
+        **({"step": entries(table("step"))} if "step.cache" in numbers else {}),
         "caches": entries(table("caches")),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -79,7 +80,8 @@ def demand(work: Work, cpu: Processor) -> Demand:
     pieces = np.maximum(work.read_bytes, work.written_bytes) / by_row(items * GRAIN)
 
     of_products = _PRODUCTS[work.kernel]
-    levels = _streamed(work, cpu.caches, of_products)
+    beyond = _beyond(work, cpu.caches)
+    levels = _streamed(work, beyond, of_products)
 
     at = np.flatnonzero(work.kernel == _DEPTHWISE_KERNEL)
     if at.size:
@@ -93,7 +95,7 @@ def demand(work: Work, cpu: Processor) -> Demand:
         pieces[at] = work.nest["n"][at] * work.nest["g"][at]
 
     rows = np.flatnonzero(of_products)
-    made = _multiplied(work, cpu, rows, items, rates, (algorithm, macs, other, cycles, loads, pieces), levels)
+    made = _multiplied(work, cpu, rows, items, rates, (algorithm, macs, other, cycles, loads, pieces), levels, beyond)
     cycles += other * by_row(elementwise)
     reads, writes = levels
     reads[0] += loads
@@ -105,12 +107,20 @@ def _few(values: Floats, dimensions: int) -> Floats:
     return values if dimensions == 1 else values[:, None]
 
 
-def _streamed(work: Work, caches: tuple[Cache, ...], but: Ints) -> tuple[list[Floats], list[Floats]]:
-    """Return bytes read and written by level of the ops that stream: all at the level that holds them."""
-    read, written = work.read_bytes, work.written_bytes
-    level = _home(read + written, caches)
-    here = [(level == i) & ~(but if level.ndim == 1 else but[:, None]) for i in range(len(caches) + 1)]
-    return [np.where(at, read, 0.0) for at in here], [np.where(at, written, 0.0) for at in here]
+def _beyond(work: Work, caches: tuple[Cache, ...]) -> list[Floats]:
+    """Return the share of an op's bytes that lie beyond each cache: all where they do not fit, and what has left it."""
+    size = work.traffic_bytes
+    away = [work.off_chip if cache.shared else work.off_core for cache in caches]
+    left = [_few(np.maximum(share, 0.0), size.ndim) for share in away]
+    return [np.maximum(size > c.total_bytes, share) for c, share in zip(caches, left, strict=True)]
+
+
+def _streamed(work: Work, beyond: list[Floats], but: npt.NDArray[np.bool_]) -> tuple[list[Floats], list[Floats]]:
+    """Return bytes read and written by level of the ops that stream: each at the level that holds it."""
+    streams = ~(but if work.macs.ndim == 1 else but[:, None])
+    edges = [np.ones_like(work.macs), *beyond, np.zeros_like(work.macs)]
+    here = [np.where(streams, np.maximum(near - far, 0.0), 0.0) for near, far in pairwise(edges)]
+    return [work.read_bytes * share for share in here], [work.written_bytes * share for share in here]
 
 
 def _home(size: Floats, caches: tuple[Cache, ...]) -> Ints:
@@ -129,6 +139,7 @@ def _multiplied(
     rates: Floats,
     columns: tuple[Ints, Floats, Floats, Floats, Floats, Floats],
     levels: tuple[list[Floats], list[Floats]],
+    beyond: list[Floats],
 ) -> Products:
     """Fill in the `rows` of matrix products, in place; return their products."""
     algorithm, macs, other, cycles, loads, pieces = columns
@@ -175,8 +186,9 @@ def _multiplied(
     for i in range(1, len(cpu.caches) + 1):
         most = np.maximum(moved[i - 1] * item, read + written)
         here, extra = home >= i, np.where(columns_home == i, laid_out, 0.0)
-        reads[i][rows] = np.where(here, most - written, 0.0) + extra
-        writes[i][rows] = np.where(here, written, 0.0) + extra
+        away = beyond[i - 1][rows]
+        reads[i][rows] = np.maximum(np.where(here, most - written, 0.0), away * read) + extra
+        writes[i][rows] = np.maximum(np.where(here, written, 0.0), away * written) + extra
     return made
 
 

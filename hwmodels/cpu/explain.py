@@ -49,6 +49,7 @@ def explain(cpu: Cpu, work: Work, row: int) -> tuple[tuple[str, str], ...]:
     many = regions + cpu.serial * busy_one + (1 - cpu.serial) * busy_many
     busy = min(many, busy_one)
     latency, dispatch = float(cost.latency_s[0]), cpu.dispatch_s * launches
+    around = cpu.step.dispatch_s * float(one.framework[0]) if cpu.step else 0.0
 
     lines = [
         ("op", f"{KERNELS[one.kernel[0]]} {PARTS[one.part[0]]}".strip() + f" in {one.dtypes[one.dtype[0]]}"),
@@ -73,8 +74,9 @@ def explain(cpu: Cpu, work: Work, row: int) -> tuple[tuple[str, str], ...]:
             f" + {1 - cpu.serial:.3g} x {show(busy_many, 's')} = {show(many, 's')}",
         ),
         ("dispatch", f"{launches:g} x {show(cpu.dispatch_s, 's')}"),
+        *([("framework", f"{show(around, 's')} of modules, autograd and optimizer")] if around else []),
         ("energy by cause", ", ".join(f"{name} {show(float(e[0]), 'J')}" for name, e in cost.rails.items())),
-        ("latency", f"{show(dispatch, 's')} + {show(busy, 's')} = {show(latency, 's')} ({latency!r} s)"),
+        ("latency", f"{show(dispatch + around, 's')} + {show(busy, 's')} = {show(latency, 's')} ({latency!r} s)"),
         ("energy", f"{show(float(cost.energy_j[0]), 'J')} ({float(cost.energy_j[0])!r} J)"),
         ("bound", cost.limits[cost.bound[0]]),
     ]
@@ -83,7 +85,8 @@ def explain(cpu: Cpu, work: Work, row: int) -> tuple[tuple[str, str], ...]:
 
 def only(work: Work, row: int) -> Work:
     """Return one row of `work`, as the work of one op."""
-    columns = ("kernel", "dtype", "launches", "macs", "flops", "read_bytes", "written_bytes", "part", "bits")
+    numbers = ("launches", "macs", "flops", "read_bytes", "written_bytes", "off_core", "off_chip", "framework")
+    columns = ("kernel", "dtype", "part", "bits", *numbers)
     at = slice(row, row + 1)
     return replace(
         work,

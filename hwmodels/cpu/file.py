@@ -11,7 +11,7 @@ from hwmodels.cpu.core import Core
 from hwmodels.cpu.demand import Processor
 from hwmodels.cpu.library import LIBRARIES
 from hwmodels.cpu.memory import Cache, Dram
-from hwmodels.cpu.model import Cpu
+from hwmodels.cpu.model import Cpu, InStep
 from hwmodels.libraries.onednn import OneDnn
 from hwmodels.numbers import Number, derived
 from simulator.errors import TrainwattError, unknown
@@ -32,9 +32,10 @@ _FIELDS: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
     "power": ({"static": "W", "active": "W"}, ()),
     "energy": ({**dict.fromkeys(DTYPES, "J/FLOP"), "traffic": "J/byte"}, DTYPES[1:]),
 }
+_STEP = {"dispatch": "s", "cache": ""}
 _MODE = {"units": "", "clock": "Hz", "memory_clock": "Hz"}
-_MAY_BE_ZERO = ("system", "runtime", "fill", "hidden", "region", "serial", "time", "active")
-_AT_MOST_ONE = ("gemm", "vector", "hidden", "serial")
+_MAY_BE_ZERO = ("system", "runtime", "fill", "hidden", "region", "serial", "time", "active", "dispatch")
+_AT_MOST_ONE = ("gemm", "vector", "hidden", "serial", "cache")
 _WHOLE = ("units", "cores", "vector_bits", "tile_rows", "tile_vectors")
 _TRANSFERS_PER_CLOCK = 2
 """Every device here has DDR memory: two transfers in one clock of the memory bus."""
@@ -51,7 +52,7 @@ def check(data: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Number]]:
 
     Raises `TrainwattError` where one is missing, unknown, impossible or without a source.
     """
-    reading.known(data, ("model", *TEXTS, *_FIELDS, "caches", "modes"), "")
+    reading.known(data, ("model", *TEXTS, *_FIELDS, "step", "caches", "modes"), "")
     texts = {name: reading.text(data, name) for name in TEXTS}
     if texts["processor"] != "cpu":
         raise unknown("processor", texts["processor"], ["cpu"])
@@ -65,6 +66,8 @@ def check(data: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Number]]:
 
     for where, (units, optional) in _FIELDS.items():
         read(reading.table(data, where), where, units, optional)
+    if "step" in data:
+        read(reading.table(data, "step"), "step", _STEP)
     caches, modes = reading.table(data, "caches"), reading.table(data, "modes")
     if not caches or tuple(caches) != LEVELS[: len(caches)]:
         raise TrainwattError(f"caches {', '.join(caches) or 'without a level'}; give L1, then L2 and L3 as there are")
@@ -123,6 +126,7 @@ def model_of(
             byte_per_s=of(f"caches.{level}.rate").value * clock.value,
             scaling=scaling(f"caches.{level}.scaling"),
             energy_j_per_byte=of(f"caches.{level}.energy").value,
+            shared=of(f"caches.{level}.cores").value > 1,
         )
         for level in levels
     )
@@ -137,6 +141,7 @@ def model_of(
     )
     library = LIBRARIES[texts["kernel_library"]]
     launch, region = (follows(path, 1 / faster, "the clock") for path in ("launch.time", "threads.region"))
+    in_step = InStep(of("step.dispatch").value / faster, of("step.cache").value) if "step.cache" in numbers else None
     active = follows("power.active", faster * cores.value / there["units"].value, "clock and cores")
     memory = {field: of(f"memory.{field}") for field in ("total", "system", "runtime")}
     usable = reading.usable_memory(memory)
@@ -166,6 +171,7 @@ def model_of(
         assumptions=assumptions(numbers, here, list(rates), list(energies), library.name, len(modes) > 1),
         card=card(name, texts, numbers, modes, mode, made),
         kernels=OneDnn(int(core.vector_bytes), int(cores.value)) if library.name == "onednn" else None,
+        step=in_step,
     )
 
 

@@ -9,6 +9,9 @@ result in a cache of S elements moves from the level behind it, element size asi
 which is 2 m n k / sqrt(S) for large matrices, the least that is possible with S up to a constant [Hong and Kung,
 "I/O complexity: the red-blue pebble game", STOC 1981], and never less than each operand once.
 
+Where the work says how much of an op's operands has left the caches of a core, and all of them, since it was last
+touched (`off_core`, `off_chip`), these shares come from behind them even if all would fit.
+
 Reads R and writes W of memory take, at the measured rates of one core (a copy counts the bytes copied, once),
 
     min(R, W) / copy + (R - min(R, W)) / read + (W - min(R, W)) / write
@@ -29,7 +32,8 @@ from simulator.work import Floats
 
 @dataclass(frozen=True)
 class Cache:
-    """One level: `size_bytes` of each of `instances`, `byte_per_s` of one core, `scaling` times that of all cores."""
+    """One level: `size_bytes` of each of `instances`, `byte_per_s` of one core, `scaling` times that of all cores.
+    Several cores may have it `shared`; else each has its own."""
 
     name: str
     size_bytes: float
@@ -37,6 +41,7 @@ class Cache:
     byte_per_s: float
     scaling: float
     energy_j_per_byte: float
+    shared: bool = True
 
     @property
     def total_bytes(self) -> float:

@@ -5,12 +5,12 @@
     alone   = together(compute, L1, L2, .., DRAM)          the longest, and what of the others is not hidden by it
     shared  = the same with c cores: compute / c, rate of level i times 1 + (s_i - 1) (c - 1) / (cores - 1)
     busy    = min(alone, region * launches + a * alone + (1 - a) * shared)
-    latency = launches * dispatch + busy
+    latency = launches * dispatch + handled * step dispatch + busy
     energy  = static * latency + active / cores * (core-seconds) + sum of j * FLOPs + sum over levels of k_i * bytes
 
 c = min(cores, pieces that the op falls into); s_i: rate of level i with all cores over that of one; a: the part of an
-op that one core does alone (Amdahl 1967); region: starting and joining threads. Cores that wait inside a parallel
-region spin, so they count as active.
+op that one core does alone (Amdahl 1967); handled: how often the framework handles the op in a step (`InStep`);
+region: starting and joining threads. Cores that wait inside a parallel region spin, so they count as active.
 """
 
 from __future__ import annotations
@@ -28,7 +28,18 @@ from hwmodels.libraries.onednn import OneDnn
 from simulator.cost import Cost
 from simulator.errors import TrainwattError
 from simulator.graph import Graph
+from simulator.reuse import placed
 from simulator.work import Floats, Ints, Work
+
+
+@dataclass(frozen=True)
+class InStep:
+    """What an op meets in a training step and not alone: `dispatch_s` of the framework's own work beside the launch
+    (modules, autograd, the optimizer's loop), and operands that others have driven out of the caches, of which the step
+    keeps the part `cache` for itself."""
+
+    dispatch_s: float
+    cache: float
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Cpu:
     assumptions: tuple[str, ...] = ()
     card: Mapping[str, object] = field(default_factory=dict, hash=False)
     kernels: OneDnn | None = None
+    step: InStep | None = None
 
     def __post_init__(self) -> None:
         for table in (self.processor.flop_per_cycle, self.energy_j_per_flop):
@@ -109,6 +121,15 @@ class Cpu:
         """Return the rate of a level with so many cores over that of one."""
         return 1.0 + (scaling - 1.0) * (threads - 1.0) / max(self.cores - 1, 1)
 
+    def in_step(self, work: Work, graph: Graph) -> Work:
+        """Return the work of a step, of all ops of `graph`, with what its ops meet there."""
+        if self.step is None:
+            return work
+        caches = self.processor.caches
+        core = max((cache.size_bytes for cache in caches if not cache.shared), default=0.0)
+        chip = max(cache.total_bytes for cache in caches)
+        return placed(work, graph, self.step.cache * core, self.step.cache * chip)
+
     def price(self, work: Work) -> Cost:
         """Return what one execution of every row of `work` costs; see the equations of this module."""
         asked = self.demand(work)
@@ -120,7 +141,9 @@ class Cpu:
         many = self.region_s * launches + self.serial * one + (1.0 - self.serial) * together(shared)
         parallel = many < one
         busy = np.where(parallel, many, one)
-        dispatch = np.broadcast_to(self.dispatch_s * launches, busy.shape)
+        framework = work.framework if work.macs.ndim == 1 else work.framework[:, None]
+        around = self.step.dispatch_s * framework if self.step else 0.0
+        dispatch = np.broadcast_to(self.dispatch_s * launches + around, busy.shape)
         latency = busy + dispatch
 
         times = [
@@ -133,7 +156,7 @@ class Cpu:
 
         rails = self._energy(work, asked, latency, dispatch + busy * np.where(parallel, threads, 1.0))
         energy = sum(rails.values(), np.zeros_like(latency))
-        return Cost(latency, energy, bound, self.limits, seconds, rails)
+        return Cost(latency, energy, bound, self.limits, seconds, rails, ("static", "cores"))
 
     def _energy(self, work: Work, asked: Demand, latency: Floats, core_s: Floats) -> dict[str, Floats]:
         per_flop = np.array([self.energy_j_per_flop.get(d, self.energy_j_per_flop["float32"]) for d in work.dtypes])

@@ -58,7 +58,8 @@ def test_every_number_of_the_file_changes_what_the_device_costs_or_holds(name: s
     def outcome(changed: dict[str, Number], mode: str) -> tuple[Any, ...]:
         model = file.model_of(name, texts, changed, modes(name), mode)
         cost = model.price(work)
-        return cost.latency_s.tobytes(), cost.energy_j.tobytes(), model.memory_bytes, model.dram.peak_byte_per_s
+        prices = (cost.latency_s.tobytes(), cost.energy_j.tobytes())
+        return *prices, model.memory_bytes, model.dram.peak_byte_per_s, model.step
 
     base = {mode: outcome(numbers, mode) for mode in modes(name)}
     for path, number in numbers.items():

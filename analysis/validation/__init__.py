@@ -1,0 +1,1 @@
+"""Predicted against measured: whole steps, techniques, peak memory and single ops."""
