@@ -29,6 +29,9 @@ from simulator.work import Ints, Work
 LIMITS = ("none", "compute", "stream", "memory", "launch")
 """What may bound an op: arithmetic, the design's DMA streams, the board's memory, setting the engine up."""
 
+FLOWING = ("static", "bram", "logic")
+"""What draws power as long as an op takes."""
+
 ULTRA_RAM_IN_BRAM18 = 16
 """An UltraRAM counts as its capacity in block RAMs, 288 Kbit / 18 Kbit."""
 
@@ -110,7 +113,7 @@ class Fpga:
         alone = np.stack([time.compute, time.stream, time.memory, np.broadcast_to(launch, latency.shape)])
         bound = (1 + alone.argmax(axis=0)).astype(np.int8)
         bound[latency == 0.0] = 0
-        return Cost(latency, energy, bound, LIMITS, dict(zip(LIMITS[1:], alone, strict=True)), rails)
+        return Cost(latency, energy, bound, LIMITS, dict(zip(LIMITS[1:], alone, strict=True)), rails, FLOWING)
 
     def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
         """Return how the price of one row comes about: lines of (quantity, formula with numbers).
