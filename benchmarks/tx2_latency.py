@@ -1,161 +1,153 @@
-"""Time of training steps on a Jetson TX2 (and Nano): the GPU model against measurements.
+"""Tables of latency on a Jetson TX2: pruned networks from some levels, networks never seen, speed-up by pruning.
 
-`--data` is the folder of the measurements (latency.csv, layers.csv.gz), `--claims` a table of what is published on
-gradient filtering. The two fitted constants of the model are fitted anew, by a
-grid, to three networks at a time and the fourth predicted with them ("left out"); "file" is with those of the device
-file, which were fitted to all four. Errors are |predicted / measured - 1|, means over batch sizes.
+Errors are mean |predicted / measured - 1| in %. Baselines are fitted to the same rows as the calibrated model. `exact`
+means rows whose structure is known exactly: ResNet-50 at every level, the others unpruned.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
-from collections.abc import Iterable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from harness import arguments, publish
-from tx2_steps import measured, step, structures, work_at
+from tx2_data import FITTED_LEVELS, exact, only
 
-from analysis.claims.cpu_metrics import filtered_backward_speedup
-from hwmodels.device import device
-from hwmodels.gpu.chip import Chip
-from hwmodels.gpu.model import Gpu
-from simulator.estimate import estimate
-from simulator.schedule import timeline
-from simulator.techniques import apply
-from simulator.techniques.structured_prune import StructuredPrune
-from simulator.work import Work
-from workloads.tracer import trace
+from analysis.calibration.baselines import NINE, PROPORTIONAL, Baseline, Predictor, Trees, Uncalibrated
+from analysis.calibration.fit import Terms, fit
+from analysis.calibration.measured import Measured
+from simulator.cost import HardwareModel
+from simulator.work import Floats
 
-GRID = {
-    "fill_steps": (96.0, 128.0, 160.0, 192.0, 224.0, 256.0, 288.0, 320.0),
-    "dram_share": (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65),
-}
-FEW = 5
-"""Batch sizes of a network that the grid is fitted to, spread over those measured."""
-
-
-def predicted(gpu: Gpu, work: Work) -> np.ndarray[Any, Any]:
-    """Return the time of the step at every batch size of `work`, in seconds."""
-    placed = timeline(gpu.price(work), work.row_of_op, work.runs)
-    end: np.ndarray[Any, Any] = (placed.start_s + placed.duration_s)[-1]
-    return end
+Steps = Mapping[tuple[str, int], Measured]
+POINTS = (0, 5, 10, 50)
+"""Steps of a new network that a fit may see."""
+PUBLISHED = {
+    "a": {
+        "resnet50": (3.4, 3.8), "googlenet": (5.2, 5.7), "mnasnet": (4.5, 5.4), "squeezenet": (5.5, 5.5),
+        "resnet18": (6.4, 5.7), "mobilenetv2": (7.0, 10.0), "all": (5.3, 6.0),
+    },
+    "b": {"all": (15.3, 11.6)},
+    "c": {"MACs": 32.0, "nine coefficients": 5.4},
+}  # fmt: skip
+"""Errors in % of the published method (trees) and of nine coefficients, as others replicated them on these rows; "all"
+is of six networks."""
 
 
-def candidates(gpu: Gpu) -> Iterable[Gpu]:
-    """Return the model with every combination of the fitted constants."""
-    for values in itertools.product(*GRID.values()):
-        chip: Chip = replace(gpu.chip, **dict(zip(GRID, values, strict=True)))
-        yield replace(gpu, chip=chip)
+@dataclass(frozen=True)
+class Calibrated:
+    """The device with its prices corrected by what was measured; the numbers of its file stay."""
+
+    base: HardwareModel
+    name: str = "calibrated"
+
+    def fit(self, measured: Sequence[Measured]) -> Predictor:
+        return fit(self.base, measured, terms=Terms(numbers=False))
 
 
-def main() -> None:
-    options = arguments(__doc__, data="tx2", fit=1, claims="")
-    tx2: Any = device("jetson-tx2")
-    table = measured(options.data, "latency.csv", ("train_step_ms",))
-    rows: list[dict[str, Any]] = []
-    work, few, errors, time = {}, {}, {}, {}
-    for network, sizes in table.items():
-        batches = [b for b, (ok, _) in sizes.items() if ok]
-        time[network] = np.array([sizes[b][1][0] for b in batches]) / 1e3
-        graph = step(network)
-        work[network] = work_at(graph, batches)
-        chosen = sorted({round(i) for i in np.linspace(0, len(batches) - 1, FEW)})
-        few[network] = work_at(graph, [batches[i] for i in chosen]), time[network][chosen]
-        ratio = predicted(tx2, work[network]) / time[network]
-        errors[network] = float(np.abs(ratio - 1).mean())
-        rows += [
-            {"network": network, "batch": b, "measured_ms": 1e3 * t, "predicted_ms": 1e3 * t * r, "ratio": r}
-            for b, t, r in zip(batches, time[network], ratio, strict=True)
-        ]
-    publish("step time on a Jetson TX2, unpruned networks, constants of the device file", rows, options.json)
-    left_out: dict[str, tuple[float, Any]] = {}
-    if options.fit:
-        found = [
-            (gpu, {name: float(np.abs(np.log(predicted(gpu, w) / t)).mean()) for name, (w, t) in few.items()})
-            for gpu in candidates(tx2)
-        ]
-        for network in (*table, ""):
-            best = min(found, key=lambda entry: sum(e for name, e in entry[1].items() if name != network))[0]
-            constants = {name: getattr(best.chip, name) for name in GRID}
-            error = float(np.abs(predicted(best, work[network]) / time[network] - 1).mean()) if network else 0.0
-            left_out[network] = error, constants
-    summary = [
-        {
-            "network": network,
-            "file_%": 100 * errors[network],
-            **({"left_out_%": 100 * left_out[network][0], **left_out[network][1]} if left_out else {}),
-        }
-        for network in table
-    ]
-    mean: dict[str, Any] = {"network": "all (constants: fitted to all)", "file_%": 100 * np.mean(list(errors.values()))}
-    if left_out:
-        mean |= {"left_out_%": 100 * np.mean([left_out[n][0] for n in table]), **left_out[""][1]}
-    publish("mean |error|", [*summary, mean], None)
-    pruned(options.data, tx2)
-    if options.claims:
-        filtered(options.claims)
-    nano = 1e3 * estimate(trace("resnet18", batch=8), device("jetson-nano")).total.latency_s
-    row = {"measured_ms": 775.0, "predicted_ms": nano, "ratio": nano / 775.0}
-    publish(
-        "ResNet-18, batch 8, Jetson Nano (dusty-nv/jetson-inference@45da40a8, loading the data included)", [row], None
-    )
+def methods(base: HardwareModel) -> tuple[Baseline, ...]:
+    """Return all ways to predict, the calibrated device last."""
+    return (Uncalibrated(base), PROPORTIONAL, NINE, Trees(), Calibrated(base))
 
 
-def pruned(folder: str, tx2: Gpu) -> None:
-    """Print how well the time of randomly pruned structures of ResNet-50 is met, and their speed-up over the whole."""
-    rows: list[dict[str, Any]] = []
-    whole = step("resnet50")
-    modules = {op.layer.replace(".", "_"): op.layer for op in whole.ops if op.kind == "convolution"}
-    base: dict[int, tuple[float, float]] = {}
-    for level, widths in structures(folder, "resnet50", modules).items():
-        sizes = measured(folder, "latency.csv", ("train_step_ms",), level)["resnet50"]
-        batches = [b for b, (ok, _) in sizes.items() if ok]
-        times = np.array([sizes[b][1][0] for b in batches]) / 1e3
-        graph = apply([StructuredPrune(0.0, widths=widths)], whole) if level else whole
-        found = predicted(tx2, work_at(graph, batches))
-        if not level:
-            base = dict(zip(batches, zip(times, found, strict=True), strict=True))
-        common = [i for i, b in enumerate(batches) if b in base]
-        gained = [abs((base[batches[i]][1] / found[i]) / (base[batches[i]][0] / times[i]) - 1) for i in common]
-        rows.append(
-            {
-                "pruned_%": level,
-                "batch_sizes": len(batches),
-                "mean_error_%": 100 * float(np.abs(found / times - 1).mean()),
-                "bias_%": 100 * float((found / times - 1).mean()),
-                "speedup_error_%": 100 * float(np.mean(gained)),
-            }
-        )
-    count = sum(row["batch_sizes"] for row in rows)
-    weighted = {
-        name: sum(row[name] * row["batch_sizes"] for row in rows) / count
-        for name in ("mean_error_%", "bias_%", "speedup_error_%")
-    }
-    publish("ResNet-50, randomly pruned", [*rows, {"pruned_%": "all", "batch_sizes": count, **weighted}], None)
+def errors(predictor: Predictor, measured: Sequence[Measured]) -> Floats:
+    """Return |predicted / measured - 1| of all points."""
+    return np.concatenate([np.abs(predictor.seconds(one) / one.seconds - 1.0) for one in measured])
 
 
-def filtered(path: str) -> None:
-    """Print published speed-ups of gradient filtering in one backward on a Jetson Nano's GPU (Yang 2023, Fig. 6)."""
+def by_level(base: HardwareModel, steps: Steps) -> list[dict[str, Any]]:
+    """Return table (a): every network, fitted to some of its pruning levels, the other levels predicted."""
     rows = []
-    with Path(path).open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            if row["table"] == "Fig. 6 top" and row["device"].startswith("Jetson Nano GPU"):
-                channels, high, wide = map(int, row["input"].split("x"))
-                patch, published = int(row["patch"]), float(row["value"])
-                found = filtered_backward_speedup("jetson-nano", channels, high, wide, patch)
-                shape = {"input": row["input"], "patch": patch}
-                rows.append({**shape, "published": published, "predicted": found, "ratio": found / published})
-    ranks = [np.argsort(np.argsort([row[name] for row in rows])) for name in ("published", "predicted")]
-    figures = {
-        "rank_correlation": float(np.corrcoef(*ranks)[0, 1]),
-        "median_log_error": float(np.median([abs(np.log(row["ratio"])) for row in rows])),
+    for network in dict.fromkeys(name for name, _ in steps):
+        known = [one for (name, level), one in steps.items() if name == network and level in FITTED_LEVELS]
+        new = [one for (name, level), one in steps.items() if name == network and level not in FITTED_LEVELS]
+        if not (known and new):
+            continue
+        found = {method.name: errors(method.fit(known), new) for method in methods(base)}
+        row: dict[str, Any] = {"network": network, "fitted_to": sum(one.seconds.size for one in known)}
+        row |= {"predicted": len(found["calibrated"])} | {name: 100 * float(e.mean()) for name, e in found.items()}
+        row["within_10_%"] = 100 * float((found["calibrated"] <= 0.1).mean())
+        rows.append(row)
+    return _with_mean(rows, "a")
+
+
+def left_out(base: HardwareModel, steps: Steps, seed: int) -> list[dict[str, Any]]:
+    """Return table (b): every network from the others and from 0 or some points of its own, drawn at random.
+
+    Fitted to exact structures alone; predicted are all other points, and of these the exact ones (`exact_`).
+    """
+    rows = []
+    for network in dict.fromkeys(name for name, _ in steps):
+        others = [one for key, one in steps.items() if key[0] != network and exact(*key)]
+        own = {key: one for key, one in steps.items() if key[0] == network}
+        if not others:
+            continue
+        for count in POINTS:
+            seen, new = _drawn(own, count, seed)
+            row: dict[str, Any] = {"network": network, "points": count}
+            for method in methods(base):
+                predictor = method.fit([*others, *seen])
+                row[method.name] = 100 * float(errors(predictor, list(new.values())).mean())
+                certain = [one for key, one in new.items() if exact(*key)]
+                row[f"exact_{method.name}"] = 100 * float(errors(predictor, certain).mean()) if certain else None
+            rows.append(row)
+    return [row for count in POINTS for row in _with_mean([r for r in rows if r["points"] == count], "b" * (not count))]
+
+
+def _drawn(own: Steps, count: int, seed: int) -> tuple[list[Measured], Steps]:
+    """Return so many of the points, and those that are left."""
+    places = [(key, i) for key, one in own.items() for i in range(one.seconds.size)]
+    order = np.random.default_rng(seed).permutation(len(places))
+    drawn = {places[i] for i in order[:count]}
+    seen, left = [], {}
+    for key, one in own.items():
+        of_key = np.array([(key, i) in drawn for i in range(one.seconds.size)])
+        if of_key.any():
+            seen.append(only(one, np.flatnonzero(of_key)))
+        if not of_key.all():
+            left[key] = only(one, np.flatnonzero(~of_key))
+    return seen, left
+
+
+def speedups(base: HardwareModel, steps: Steps) -> list[dict[str, Any]]:
+    """Return table (c): the speed-up by pruning ResNet-50, from models fitted to unpruned networks alone."""
+    unpruned = [one for (_, level), one in steps.items() if level == 0]
+    whole = steps.get(("resnet50", 0))
+    pruned = [one for (name, level), one in steps.items() if name == "resnet50" and level]
+    if whole is None or not pruned:
+        return []
+    rows = []
+    for method in methods(base):
+        predictor = method.fit(unpruned)
+        found = np.concatenate([_gain_error(predictor.seconds, whole, one) for one in pruned])
+        row: dict[str, Any] = {"method": method.name, "speedups": found.size, "error_%": 100 * float(found.mean())}
+        rows.append({**row, "published_%": PUBLISHED["c"].get(method.name)})
+    return rows
+
+
+def _gain_error(predict: Callable[[Measured], Floats], whole: Measured, pruned: Measured) -> Floats:
+    """Return |predicted speed-up / measured - 1| at the batch sizes that both have."""
+    batches, others = (one.work.nest["n"].max(axis=0) for one in (whole, pruned))
+    _, of_whole, of_pruned = np.intersect1d(batches, others, return_indices=True)
+    measured = whole.seconds[of_whole] / pruned.seconds[of_pruned]
+    found: Floats = np.abs(predict(whole)[of_whole] / predict(pruned)[of_pruned] / measured - 1.0)
+    return found
+
+
+def _with_mean(rows: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
+    """Return rows with their mean below them, and the published errors beside them where there are some."""
+    means = {
+        name: float(np.mean([row[name] for row in rows if row[name] is not None]))
+        for name, value in (rows[0].items() if rows else ())
+        if isinstance(value, float)
     }
-    publish("backward speed-up by gradient filtering, Jetson Nano GPU, batch 32", [*rows, figures], None)
-
-
-if __name__ == "__main__":
-    main()
+    first = {"points": rows[0]["points"]} if rows and "points" in rows[0] else {}
+    published = PUBLISHED.get(table, {})
+    full = [*rows, {"network": "all", **first, **means}] if rows else []
+    if not published:
+        return full
+    beside = [published.get(row["network"], (None, None)) for row in full]
+    return [
+        {**row, "published_trees": trees, "published_nine": nine}
+        for row, (trees, nine) in zip(full, beside, strict=True)
+    ]

@@ -28,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hwmodels.gpu.chip import Chip
-from hwmodels.gpu.tiles import PRODUCTS, WINOGRAD, Products, Times, times
+from hwmodels.gpu.tiles import PRODUCTS, WEIGHTS, WINOGRAD, Products, Times, times
 from simulator.work import PARTS, Floats, Ints
 
 INPUT, WEIGHT = PARTS.index("input"), PARTS.index("weight")
@@ -94,11 +94,27 @@ def operands(work: Convolutions) -> tuple[Floats, Floats]:
 
 def implicit_gemm(chip: Chip, work: Convolutions) -> Times:
     """Return what each convolution takes as implicit GEMM."""
+    weight = work.part == WEIGHT
+    rows = [np.flatnonzero(~weight), np.flatnonzero(weight)]
+    found = [
+        _implicit_gemm(chip, work.at(some), kernels) for some, kernels in zip(rows, (PRODUCTS, WEIGHTS), strict=True)
+    ]
+    order = np.argsort(np.concatenate(rows))
+    return Times(*(np.concatenate(columns)[order] for columns in zip(*found, strict=True)))
+
+
+def _implicit_gemm(chip: Chip, work: Convolutions, kernels: Ints) -> Times:
     a, b = operands(work)
     m, n, k = sizes(work.nest, work.part)
-    return times(
-        chip, Products(m, n, k, work.nest["g"], work.item_bytes, work.flop_per_cycle, a, b, work.written_bytes)
-    )
+    rate = _rate(chip, work)
+    return times(chip, Products(m, n, k, work.nest["g"], work.item_bytes, rate, a, b, work.written_bytes), kernels)
+
+
+def _rate(chip: Chip, work: Convolutions) -> Floats:
+    """Return FLOP per cycle of one SM, less for gradients."""
+    part = work.part if work.read_bytes.ndim == 1 else work.part[:, None]
+    rate: Floats = work.flop_per_cycle * np.where((part == INPUT) | (part == WEIGHT), chip.gradient_share, 1.0)
+    return rate
 
 
 def winograd_sizes(nest: Mapping[str, Floats], part: Ints, m: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -129,7 +145,7 @@ def winograd(chip: Chip, work: Convolutions, m: int) -> Times:
         moved = 2.0 * products * groups * tiles * (source + result) * item
     return times(
         chip,
-        Products(rows, columns, depth, groups * products, item, work.flop_per_cycle, a, b, work.written_bytes),
+        Products(rows, columns, depth, groups * products, item, _rate(chip, work), a, b, work.written_bytes),
         WINOGRAD if m == 2 else PRODUCTS,
         extra_flops=additions,
         extra_bytes=moved,

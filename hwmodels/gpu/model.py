@@ -90,6 +90,7 @@ class Gpu:
             limits=LIMITS,
             seconds={"compute": found.compute, "L2": found.l2, "DRAM": found.dram + found.bias, "launch": found.start},
             rails=rails,
+            flowing=("CPU", "SOC", "idle"),
             dispatch_s=found.kernels * self.launch_s,
             waiting_w=self.static_w + self.host_w,
         )
@@ -104,6 +105,10 @@ class Gpu:
     def workspace_bytes(self, graph: Graph) -> Ints:
         """Return what the kernels of each op allocate beside the graph's storages, in bytes, shape (ops,)."""
         return workspace.workspace_bytes(self.chip, graph)
+
+    def workspace_rows(self, work: Work) -> Ints:
+        """Return the same of each row of `work`, shape (rows,) or (rows, points)."""
+        return workspace.workspace_rows(self.chip, work)
 
     def reserved(self, graph: Graph, *, keep_gradients: bool = False) -> Reserved:
         """Return what PyTorch's caching allocator takes for steps of `graph` with this device's kernels.

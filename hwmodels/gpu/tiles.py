@@ -26,15 +26,26 @@ import numpy as np
 from hwmodels.gpu.chip import Chip
 from simulator.work import Floats, Ints
 
-TILES = ((128, 128, 256), (128, 64, 128), (64, 128, 128), (64, 64, 64), (32, 32, 64))
+TILES = (
+    (128, 128, 256),
+    (128, 64, 128),
+    (64, 128, 128),
+    (64, 64, 64),
+    (128, 32, 128),
+    (32, 128, 128),
+    (32, 32, 64),
+)
 """Rows and columns of a tile, and the threads that compute it."""
 SPLITS = (1, 4, 16, 64)
 """Parts that the summed loop may be split into."""
 
 _GRID = np.array([(*tile, split) for split in SPLITS for tile in TILES], dtype=np.float64)
-_SMALL = _GRID[:, 0] == 32
+_NARROW = _GRID[:, :2].min(axis=1) == 32
+_SMALL = _GRID[:, :2].max(axis=1) == 32
 PRODUCTS: Ints = np.flatnonzero(~_SMALL)
 """Kernels of matrix products and implicit GEMM: rows of the grid of tiles and splits."""
+WEIGHTS: Ints = np.flatnonzero(~_NARROW)
+"""Kernels of gradients of weights: none is narrow, as the sum is long whatever the channels."""
 WINOGRAD: Ints = np.flatnonzero(_SMALL & (_GRID[:, 3] == 1))
 """The kernel of a Winograd convolution that transforms on the way: its 16 tiles in shared memory are small ones."""
 _FULL_SM = 256

@@ -11,6 +11,7 @@ from hwmodels.device import device
 from hwmodels.gpu.model import LIMITS
 from hwmodels.gpu.pricing import seconds
 from simulator.errors import TrainwattError
+from simulator.work import PARTS
 from tests.hwmodels.gpus import a_chip, a_gpu, latency, row
 
 # by hand -----------------------------------------------------------------------
@@ -26,11 +27,32 @@ def test_a_matrix_product_of_whole_tiles_takes_its_tiles_in_waves() -> None:
 
 
 def test_part_of_a_tile_takes_as_long_as_a_whole_one() -> None:
-    # 65 columns take two tiles of 64
+    # 97 columns take four tiles of 32, or what is wider
     chip = a_chip(dram_byte_per_s=1e15, l2_byte_per_cycle=1e9)
-    assert latency(a_gpu(chip), row("gemm", p=4096, c=64, k=65)) == latency(
+    assert latency(a_gpu(chip), row("gemm", p=4096, c=64, k=97)) == latency(
         a_gpu(chip), row("gemm", p=4096, c=64, k=128)
     )
+
+
+def test_a_layer_of_few_channels_goes_by_narrow_tiles_forward_but_not_in_the_gradient_of_its_weights() -> None:
+    # 32 columns fill a tile of 32; the 32 x 32 results of the weight gradient take a tile of 64 x 64
+    loops: dict[str, Any] = {"n": 64, "k": 32, "c": 32, "p": 64, "q": 64}
+    gpu = a_gpu(a_chip(dram_byte_per_s=1e15, l2_byte_per_cycle=1e9))
+    of_part = {part: dict(gpu.explain(row("convolution", part, **loops), 0))["tiles"] for part in PARTS[1:]}
+    assert " 128x32 tiles" in of_part["forward"]
+    assert " 128x32 tiles" in of_part["input"]
+    assert " 64x64 tiles" in of_part["weight"]
+
+
+def test_gradients_of_convolutions_run_at_their_share_of_the_forward_rate() -> None:
+    # as many input as output channels, so that all three are the same products but for the gradient of the weights
+    loops: dict[str, Any] = {"n": 64, "k": 128, "c": 128, "p": 32, "q": 32}
+    chip = a_chip(gradient_share=0.5, dram_byte_per_s=1e15, l2_byte_per_cycle=1e9)
+    forward, grad = (seconds(chip, row("convolution", part, **loops)).compute[0] for part in ("forward", "input"))
+    assert grad == pytest.approx(2 * forward)
+    lines = dict(a_gpu(chip).explain(row("convolution", "input", **loops), 0))
+    assert lines["gradient"] == "at 0.5 of the rate of forward kernels"
+    assert "gradient" not in dict(a_gpu(chip).explain(row("convolution", "forward", **loops), 0))
 
 
 def test_a_long_sum_of_few_results_is_split() -> None:
@@ -132,7 +154,17 @@ def test_an_impossible_gpu_cannot_be_made(change: dict[str, Any], message: str) 
         a_gpu(**change)
 
 
-@pytest.mark.parametrize("change", [{"dram_share": 1.1}, {"pipeline": 0.0}, {"units": 0}, {"flop_per_cycle": {}}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dram_share": 1.1},
+        {"gradient_share": 1.1},
+        {"gradient_share": 0.0},
+        {"pipeline": 0.0},
+        {"units": 0},
+        {"flop_per_cycle": {}},
+    ],
+)
 def test_an_impossible_chip_cannot_be_made(change: dict[str, Any]) -> None:
     with pytest.raises(TrainwattError, match=r"it must|at most 1|every GPU"):
         a_chip(**change)
