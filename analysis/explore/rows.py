@@ -76,7 +76,7 @@ class _Table:
     def _contents(self, work: Work) -> list[bytes]:
         """Return the content of each row: all that a model can see of it."""
         names = np.array([self._dtypes.setdefault(name, len(self._dtypes)) for name in work.dtypes], dtype=np.int64)
-        of_row = np.column_stack([work.kernel, names[work.dtype], work.part, work.bits, work.launches])
+        of_row = np.column_stack([work.kernel, work.kind, names[work.dtype], work.part, work.bits, work.launches])
         columns = [getattr(work, name) for name in _COLUMNS] + list(work.nest.values())
         table = np.concatenate([of_row, *columns], axis=1)
         return [row.tobytes() for row in table[work.row_of_op]]
@@ -225,12 +225,4 @@ def _queued(table: _Table, row_of_op: Ints, runs: Floats, busy: Floats) -> Float
 
 def _some(work: Work, rows: Ints) -> Work:
     """Return some of the ops of `work`, each a row of its own that runs once."""
-    rows = work.row_of_op[rows]
-    names = ("kernel", "dtype", "part", "bits", "launches", *_COLUMNS)
-    return Work(
-        **{name: getattr(work, name)[rows] for name in names},
-        dtypes=work.dtypes,
-        nest={name: column[rows] for name, column in work.nest.items()},
-        row_of_op=np.arange(len(rows)),
-        runs=np.ones(len(rows)),
-    )
+    return work.select(work.row_of_op[rows])
