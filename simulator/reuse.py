@@ -35,19 +35,8 @@ def placed(work: Work, graph: Graph, core_bytes: float, chip_bytes: float) -> Wo
     beyond = np.round(beyond * GRAIN) / GRAIN
     keys, row_of_op = np.unique(np.column_stack([work.row_of_op, beyond]), axis=0, return_inverse=True)
     rows = keys[:, 0].astype(np.int64)
-    columns = {
-        name: getattr(work, name)[rows]
-        for name in ("kernel", "dtype", "part", "bits", "launches", "macs", "flops", "read_bytes", "written_bytes")
-    }
-    return replace(
-        work,
-        **columns,
-        nest={name: column[rows] for name, column in work.nest.items()},
-        row_of_op=row_of_op.reshape(-1).astype(np.int64),
-        off_core=keys[:, 1],
-        off_chip=keys[:, 2],
-        framework=work.launches[rows],
-    )
+    found = work.select(rows, row_of_op.reshape(-1).astype(np.int64), work.runs)
+    return replace(found, off_core=keys[:, 1], off_chip=keys[:, 2], framework=work.launches[rows])
 
 
 def shares_beyond(graph: Graph, touching: Bools, sizes: tuple[float, ...]) -> Floats:

@@ -11,7 +11,7 @@ evaluated at many batch sizes at once; columns then have one column of numbers p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from simulator.graph import ITEM_BYTES, Graph, evaluate_attrs
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 KERNELS = (
     "view",
@@ -145,6 +146,8 @@ class Work:
     into `PARTS`; rows that are not told apart are of no part. `bits`, shape (rows, 4): widths of the first and second
     operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 if not given.
 
+    `kind`, shape (rows,), holds places of the op's kind in `simulator.rules.kinds()`, -1 where it is not told.
+
     Where an op stands in a step decides more than its shapes say, on devices that ask `simulator.reuse`. `off_core` and
     `off_chip`, shape (rows,), are the shares of its operands' bytes that have left the caches of a core, and all
     caches, since they were last touched (-1: not known), and `framework`, shape (rows,), is how often the framework
@@ -165,6 +168,7 @@ class Work:
     missing: tuple[str, ...] = ()
     part: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     bits: Ints = field(default_factory=lambda: np.zeros((0, 4), dtype=np.int64))
+    kind: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     off_core: Floats = field(default_factory=lambda: np.zeros(0))
     off_chip: Floats = field(default_factory=lambda: np.zeros(0))
     framework: Floats = field(default_factory=lambda: np.zeros(0))
@@ -173,6 +177,8 @@ class Work:
         for name, absent in (("off_core", -1.0), ("off_chip", -1.0), ("framework", 0.0)):
             if len(getattr(self, name)) != len(self.kernel):
                 object.__setattr__(self, name, np.full(len(self.kernel), absent))
+        if len(self.kind) != len(self.kernel):
+            object.__setattr__(self, "kind", np.full(len(self.kernel), -1))
         if len(self.part) != len(self.kernel):
             object.__setattr__(self, "part", np.zeros(len(self.kernel), dtype=np.int64))
         if len(self.bits) != len(self.kernel):
@@ -182,10 +188,25 @@ class Work:
     def traffic_bytes(self) -> Floats:
         return self.read_bytes + self.written_bytes
 
+    def select(self, rows: Ints, row_of_op: Ints | None = None, runs: Floats | None = None) -> Work:
+        """Return work of these rows, shape (new rows,), and ops that are among them: one for each row if not given."""
+        kept = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in NOT_BY_ROW}
+        return replace(
+            self,
+            **kept,
+            nest={name: column[rows] for name, column in self.nest.items()},
+            row_of_op=np.arange(len(rows)) if row_of_op is None else row_of_op,
+            runs=np.ones(len(rows)) if runs is None else runs,
+        )
+
     def total(self, column: Floats) -> Any:
         """Return the sum of a column over all executions of all ops (a float, or one per point)."""
         weight = np.bincount(self.row_of_op, weights=self.runs, minlength=len(self.kernel))
         return weight @ column
+
+
+NOT_BY_ROW = ("dtypes", "nest", "row_of_op", "runs", "missing")
+"""Fields of `Work` that are no columns over rows."""
 
 
 def stack(works: Sequence[Work]) -> Work:
@@ -200,7 +221,7 @@ def stack(works: Sequence[Work]) -> Work:
     dtypes = tuple(dict.fromkeys(name for work in works for name in work.dtypes))
     first_row = np.cumsum([0, *(len(work.kernel) for work in works[:-1])])
     numbers = ("launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
-    columns = ("kernel", "part", "bits", *numbers, "off_core", "off_chip", "framework")
+    columns = ("kernel", "part", "bits", "kind", *numbers, "off_core", "off_chip", "framework")
     return Work(
         **{name: np.concatenate([getattr(work, name) for work in works]) for name in columns},
         dtype=np.concatenate([_codes(work.dtypes, dtypes)[work.dtype] for work in works]),
@@ -230,9 +251,9 @@ def work_of(
     kind is in `Work.missing`. `ops` are the numbers of the ops that are wanted, all by default.
     """
     from simulator.bits import BITS, DONE
-    from simulator.rules import rules
+    from simulator.rules import kinds, rules
 
-    known = rules()
+    known, place = rules(), kinds()
     sizes: Mapping[str, Any] = {**graph.sizes, **(at or {})}
     if batches is not None:
         wrong = [b for b in batches if graph.other is not None and (b > 1) != (graph.smallest_batch > 1)]
@@ -288,7 +309,8 @@ def work_of(
         bits.append((*op.attrs.get(BITS, (0, 0)), *op.attrs.get(DONE, (0, 0))))
     points = np.broadcast_shapes(*map(np.shape, sizes.values()))
     runs = [op.runs for op in (graph.ops if ops is None else [graph.ops[i] for i in ops])]
-    return _columns(rows, dtypes, bits, distinct.row_of_op, runs, points, tuple(missing))
+    kind = np.array([place.get(graph.ops[i].kind, -1) for i in distinct.first], dtype=np.int64)
+    return _columns(rows, dtypes, bits, kind, distinct.row_of_op, runs, points, tuple(missing))
 
 
 def _read_once(row: Row, call: Call, again: tuple[int, ...]) -> Row:
@@ -309,6 +331,7 @@ def _columns(
     rows: list[Row],
     dtypes: list[str],
     bits: list[tuple[int, ...]],
+    kind: Ints,
     row_of_op: Ints,
     runs: list[float],
     points: tuple[int, ...],
@@ -341,4 +364,5 @@ def _columns(
         missing=missing,
         part=np.array([PARTS.index(row.part) for row in rows], dtype=np.int64),
         bits=np.array(bits, dtype=np.int64).reshape(len(rows), 4),
+        kind=kind,
     )

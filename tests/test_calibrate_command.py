@@ -120,7 +120,7 @@ def test_a_calibrated_device_is_no_base(tmp_path: Path, calibrated: Path) -> Non
     ("old", "new", "says"),
     [
         ("[calibration.factors]", "[calibration.factor]", "no field 'factor'"),
-        ("all = ", "everything = ", "no field 'everything'"),
+        ("all = ", "everything = ", "no class of ops 'everything'"),
         ("coverage = 0.9", "coverage = 9", "coverage is between 0 and 1"),
     ],
 )

@@ -174,11 +174,11 @@ def test_the_evidence_finds_how_far_terms_and_noise_go() -> None:
     jacobian = random.standard_normal((400, 30))
     target = jacobian @ (0.5 * random.standard_normal(30)) + 0.02 * random.standard_normal(400)
     linear = Linear(
-        jacobian, target, ("class",) * 30, np.ones(400), np.ones(400, dtype=bool), np.arange(400), np.zeros(400)
+        jacobian, target, ("class",) * 30, np.ones(400), ("noise of gemm",) * 400, np.arange(400), np.zeros(400)
     )
     found = spreads(linear).of
     assert found["class"] == pytest.approx(0.5, rel=0.4)
-    assert found["noise of ops"] == pytest.approx(0.02, rel=0.2)
+    assert found["noise of gemm"] == pytest.approx(0.02, rel=0.2)
     assert found["class"] > 2 * TYPICAL["class"]
 
 

@@ -9,14 +9,14 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
 from hwmodels.corrected.correction import Correction, Smooth, kernel
-from hwmodels.corrected.features import classes, kernel_of, shape_features
+from hwmodels.corrected.features import classes, families, kernel_of, shape_features
 from simulator.work import Floats, Ints, Work
 
 GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow")
 """Terms of one kind share the standard deviation of their prior."""
-LENGTHS = {"shape, wide": 6.0, "shape, narrow": 2.0}
-"""Length scales in octaves: over six octaves most shapes of a network are alike, over two only neighbours."""
-CENTRES = {"shape, wide": 24, "shape, narrow": 64}
+LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0}
+"""Length scales in octaves: over eight octaves most shapes of a network are alike, over three only neighbours."""
+CENTRES = {"shape, wide": 48, "shape, narrow": 160}
 """At most so many shapes of a class stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005)."""
 JITTER = 1e-6
 
@@ -57,18 +57,21 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
         columns.append((names == name).astype(np.float64))
         groups.append(2)
         terms.append(str(name))
+    # What shapes do is much alike over the kinds of a family; what they do to a kind of op is told by near shapes.
+    by_group = {"shape, wide": np.array(families(work)), "shape, narrow": names}
     smooth = []
     for group, length in LENGTHS.items():
         if group not in allowed:
             continue
-        for name in sorted(set(names[used])):
-            own = used[names[used] == name]
+        labels = by_group[group]
+        for name in sorted(set(labels[used])):
+            own = used[labels[used] == name]
             centres = spread_out(shapes[own], CENTRES[group])
             if len(centres) < 2:
                 continue  # one shape: its class says it all
             root = cholesky(kernel(centres, centres, length) + JITTER * np.eye(len(centres)), lower=True)
             whitening = solve_triangular(root, np.eye(len(centres)), lower=True).T
-            rows = np.flatnonzero(names == name)
+            rows = np.flatnonzero(labels == name)
             made = np.zeros((len(names), len(centres)))
             made[rows] = kernel(shapes[rows], centres, length) @ whitening
             columns += list(made.T)

@@ -26,12 +26,12 @@ def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
 
     Whole steps and single ops count half each where there are both.
     """
-    options = [Terms(numbers, GROUPS[:n]) for numbers in (False, True) for n in (3, 4, 5)]
+    options = [Terms(numbers, GROUPS[:n]) for numbers in (False, True) for n in (1, 2, 3, 4, 5)]
     if not isinstance(base, Parameters):
         options = [option for option in options if not option.numbers]
     folds = [fold for part in parts_of(seen) for fold in [list(folds_of(seen, part))] if len(part) >= FEWEST_POINTS]
     if not folds:
-        return options[1]
+        return Terms(numbers=False, groups=GROUPS[:4])
     best, least = options[0], np.inf
     for terms in options:
         known = fit(base, seen, terms=terms).spreads

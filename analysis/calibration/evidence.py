@@ -10,14 +10,16 @@ graphs would pass for many graphs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import minimize
 
-from simulator.work import Floats, Ints
+from simulator.work import Flags, Floats, Ints
+
+STEPS = "noise of steps"
 
 TYPICAL: Mapping[str, float] = {
     "overall": 1.0,
@@ -25,12 +27,13 @@ TYPICAL: Mapping[str, float] = {
     "class": 0.2,
     "shape, wide": 0.3,
     "shape, narrow": 0.15,
-    "noise of ops": 0.1,
-    "noise of steps": 0.03,
+    STEPS: 0.03,
     "graph": 0.07,
     "size": 0.03,
 }
 """Medians of the hyperpriors, in logarithms: what analytic models of devices are off by."""
+NOISE_OF_OPS = 0.1
+"""The same for the noise of ops of each kernel class."""
 DOUBT = 0.7
 """Standard deviation of the logarithm of each of them."""
 MOST_POINTS = 500
@@ -48,9 +51,9 @@ class Spreads:
         """Return S of a linear problem, shape (points, points)."""
         return sum((self.of.get(name, 0.0) ** 2 * part for name, part in linear.parts().items()), np.zeros(()))
 
-    def noise(self, is_op: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Floats:
-        """Return the standard deviation of the noise of every point."""
-        return np.where(is_op, self.of.get("noise of ops", 1.0), self.of.get("noise of steps", 1.0))
+    def noise(self, of_point: Sequence[str]) -> Floats:
+        """Return the standard deviation of the noise of every point, by the name of its noise."""
+        return np.array([self.of.get(name, NOISE_OF_OPS) for name in of_point])
 
     def errors(self, linear: Linear) -> Floats:
         """Return that part of S which no term explains: noise, and what the points of a graph have in common."""
@@ -62,28 +65,33 @@ class Spreads:
 @dataclass(frozen=True)
 class Linear:
     """z = J theta + noise: `jacobian` (points, terms), `target` (points,), `group` names of the terms' groups, `weight`
-    (points,) of each point, `is_op` and `graph` as in `Observed`, `octave` (points,) the logarithm of the time."""
+    (points,) of each point, `noise` names of the points' noise, `graph` as in `Observed`, `octave` (points,) the
+    logarithm of the time."""
 
     jacobian: Floats
     target: Floats
     group: tuple[str, ...]
     weight: Floats
-    is_op: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    noise: tuple[str, ...]
     graph: Ints
     octave: Floats
+
+    @property
+    def is_step(self) -> Flags:
+        """Whether each point is of a whole step."""
+        return np.array(self.noise) == STEPS
 
     def names(self) -> list[str]:
         """Return the standard deviations that this problem has."""
         found = list(dict.fromkeys(self.group))
-        found += ["noise of ops"] if self.is_op.any() else []
-        found += ["noise of steps"] if (~self.is_op).any() else []
-        graphs, sizes = np.unique(self.graph[~self.is_op], return_counts=True)
+        found += dict.fromkeys(self.noise)
+        graphs, sizes = np.unique(self.graph[self.is_step], return_counts=True)
         return found + (["graph", "size"] if len(graphs) > 2 and sizes.max() > 1 else [])
 
     def parts(self) -> dict[str, Floats]:
         """Return what each of them, squared, is multiplied with in S."""
         groups = np.array(self.group)
-        steps = ~self.is_op
+        steps, noise = self.is_step, np.array(self.noise)
         same = (np.equal.outer(self.graph, self.graph) & np.outer(steps, steps)).astype(np.float64)
         made: dict[str, Floats] = {}
         for name in self.names():
@@ -95,8 +103,7 @@ class Linear:
             elif name == "size":
                 made[name] = same * np.exp(-(np.subtract.outer(self.octave, self.octave) ** 2) / 2.0)
             else:
-                noisy = self.is_op if name == "noise of ops" else ~self.is_op
-                made[name] = np.diag(noisy / self.weight)
+                made[name] = np.diag((noise == name) / self.weight)
         return made
 
     def some(self, most: int) -> Linear:
@@ -104,7 +111,8 @@ class Linear:
         if len(self.target) <= most:
             return self
         kept = np.unique(np.linspace(0, len(self.target) - 1, most).round().astype(np.int64))
-        columns = (self.weight[kept], self.is_op[kept], self.graph[kept], self.octave[kept])
+        noise = tuple(self.noise[i] for i in kept.tolist())
+        columns = (self.weight[kept], noise, self.graph[kept], self.octave[kept])
         return Linear(self.jacobian[kept], self.target[kept], self.group, *columns)
 
 
@@ -115,8 +123,8 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     free = [name for name in names if name not in FIXED]
     matrices = np.stack([parts[name] for name in free])
     fixed = sum((TYPICAL[n] ** 2 * parts[n] for n in names if n in FIXED), np.zeros(len(few.target)))
-    typical = np.log([TYPICAL[name] for name in free])
-    first = np.log([start.of[name] for name in free]) if start else typical
+    typical = np.log([TYPICAL.get(name, NOISE_OF_OPS) for name in free])
+    first = np.log([start.of.get(name, NOISE_OF_OPS) for name in free]) if start else typical
 
     def loss(logs: Floats) -> tuple[float, Floats]:
         squares = np.exp(2.0 * logs)
@@ -136,7 +144,7 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     bounds = [(t - 4.0, t + 3.0) for t in typical]
     best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_STEPS}).x
     found = dict(zip(free, np.exp(best).tolist(), strict=True))
-    return Spreads({name: found.get(name, TYPICAL[name]) for name in names})
+    return Spreads({**{name: TYPICAL[name] for name in names if name in FIXED}, **found})
 
 
 FIXED = ("overall",)

@@ -18,21 +18,23 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from analysis.calibration.basis import GROUPS, Basis, basis_of, ranges_of
-from analysis.calibration.evidence import Linear, Spreads, spreads
+from analysis.calibration.evidence import STEPS, Linear, Spreads, spreads
 from analysis.calibration.measured import Measured
 from analysis.calibration.numbers import Numbers, fit_numbers
 from analysis.calibration.observed import Observed, observe
 from analysis.calibration.parameters import Parameters
 from hwmodels.corrected.correction import LARGEST, Correction
-from hwmodels.corrected.model import Corrected
+from hwmodels.corrected.model import Corrected, beside_s
 from simulator.cost import Cost, HardwareModel
 from simulator.errors import TrainwattError
-from simulator.work import Floats
+from simulator.work import KERNELS, Floats
 
 ROUNDS = 10
 SETTLED = 1e-3
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03)
 """Of a step that are tried until one helps."""
+LONGEST = 2.0
+"""Of a step in any coefficient: beyond a factor of exp(2) the linear model of a sum says nothing."""
 DEGREES = 4.0
 
 
@@ -108,6 +110,12 @@ def _observed(measured: Measured | Sequence[Measured] | Observed) -> Observed:
     return observe(listed)
 
 
+def noise_names(seen: Observed) -> tuple[str, ...]:
+    """Return what the noise of each point is called: steps have one, and so have the ops of each kernel class."""
+    kernels = seen.work.kernel[seen.row[seen.start[:-1]]].tolist()
+    return tuple(f"noise of {KERNELS[k]}" if op else STEPS for k, op in zip(kernels, seen.is_op.tolist(), strict=True))
+
+
 class _Factors:
     """The fit of log-factors to points, on a device whose numbers stay."""
 
@@ -115,13 +123,16 @@ class _Factors:
         self.seen, self.model, self.terms = seen, model, terms
         self.used = np.unique(seen.row)
         self.cost: Cost = model.price(seen.work)
+        self.beside = beside_s(model, seen.work, self.cost)
         self.basis: Basis = basis_of(seen.work, self.used, terms.groups)
         self.group = tuple(GROUPS[code] for code in self.basis.group)
         self.log = np.log(seen.seconds)
+        self.noise = noise_names(seen)
 
     def linearised(self, theta: Floats) -> tuple[Floats, Floats]:
         """Return the logarithm of the time of every point and its derivatives by `theta`, shape (points, terms)."""
-        time, share = self.seen.seconds_of(self.cost, np.clip(self.basis.columns @ theta, -LARGEST, LARGEST))
+        gains = np.clip(self.basis.columns @ theta, -LARGEST, LARGEST)
+        time, share = self.seen.seconds_of(self.cost, gains, self.beside)
         return np.log(time), (share @ self.basis.columns) / time[:, None]
 
     def run(self, source: str, given: Mapping[str, float] | None) -> Fitted:
@@ -134,7 +145,7 @@ class _Factors:
                 self.log - log + jacobian @ theta,
                 self.group,
                 weight,
-                self.seen.is_op,
+                self.noise,
                 self.seen.graph,
                 self.log / np.log(2.0),
             )
@@ -143,9 +154,10 @@ class _Factors:
             prior = np.array([known.of[name] ** 2 for name in self.group])
             factor = cho_factor(known.covariance(linear) + 1e-10 * np.eye(len(self.log)), lower=True)
             aim = prior * (jacobian.T @ cho_solve(factor, linear.target))
+            aim = theta + np.clip(aim - theta, -LONGEST, LONGEST)
             theta, before = self._towards(theta, aim, known, linear, prior, log), log
             log, jacobian = self.linearised(theta)
-            noise = known.noise(self.seen.is_op)
+            noise = known.noise(self.noise)
             weight = (DEGREES + 1.0) / (DEGREES + (self._beside_graph(log) / noise) ** 2)
             if round_ >= 4 and np.abs(log - before).max() < SETTLED:
                 break

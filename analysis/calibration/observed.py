@@ -13,9 +13,7 @@ from analysis.calibration.measured import Measured
 from hwmodels.corrected.model import corrected
 from simulator.cost import Cost
 from simulator.schedule import dispatched
-from simulator.work import Floats, Ints, Work, stack
-
-_NOT_BY_ROW = ("row_of_op", "runs", "dtypes", "nest", "missing")
+from simulator.work import NOT_BY_ROW, Floats, Ints, Work, stack
 
 
 @dataclass(frozen=True)
@@ -54,9 +52,10 @@ class Observed:
             graph=self.graph[points],
         )
 
-    def steps(self, cost: Cost) -> tuple[Floats, csr_array]:
+    def steps(self, cost: Cost, beside: Floats | float = 0.0) -> tuple[Floats, csr_array]:
         """Return the time of every point, shape (points,), and how much of it each row accounts for, as seconds of a
-        sparse array of shape (points, rows): the derivative by the logarithm of the row's own time.
+        sparse array of shape (points, rows): the derivative by the logarithm of the row's own time, less what is
+        `beside` the op.
 
         Where a host dispatches ops, those before the last one that the device waited for count nothing.
         """
@@ -71,14 +70,14 @@ class Observed:
                 time[i] = placed.start_s[-1] + placed.duration_s[-1]
                 waits = np.flatnonzero(placed.start_s <= placed.host_s * (1 + 1e-12))  # type: ignore[operator]
                 latency[of][: waits[-1] if len(waits) else 0] = 0.0
-            share = csr_array((latency, self.row, self.start), shape=(points, rows))
-            return time, share
-        share = csr_array((latency, self.row, self.start), shape=(points, rows))
-        return np.asarray(share.sum(axis=1)).ravel(), share
+            return time, csr_array((latency, self.row, self.start), shape=(points, rows))
+        time = np.add.reduceat(latency, self.start[:-1])
+        own = (cost.latency_s - beside)[self.row] * self.runs
+        return time, csr_array((own, self.row, self.start), shape=(points, rows))
 
-    def seconds_of(self, cost: Cost, log_factor: Floats) -> tuple[Floats, csr_array]:
+    def seconds_of(self, cost: Cost, log_factor: Floats, beside: Floats | float = 0.0) -> tuple[Floats, csr_array]:
         """Return `steps` of a cost with corrected times."""
-        return self.steps(corrected(cost, np.exp(log_factor)))
+        return self.steps(corrected(cost, np.exp(log_factor), beside), beside)
 
 
 def observe(measured: Sequence[Measured]) -> Observed:
@@ -105,7 +104,7 @@ def observe(measured: Sequence[Measured]) -> Observed:
     graphs = list(dict.fromkeys(keys))
     networks = tuple(dict.fromkeys(network for network, _ in keys))
     return Observed(
-        work=_rows(whole, first),
+        work=whole.select(first),
         row=of[np.concatenate(rows)],
         runs=np.concatenate(runs),
         start=np.concatenate([[0], np.cumsum(lengths)]),
@@ -131,7 +130,7 @@ def _flat(work: Work, points: int) -> Work:
 
 def _columns(work: Work) -> dict[str, Any]:
     """Return what a row of work says of its own, but for the loop nest."""
-    return {f.name: getattr(work, f.name) for f in fields(work) if f.name not in _NOT_BY_ROW}
+    return {f.name: getattr(work, f.name) for f in fields(work) if f.name not in NOT_BY_ROW}
 
 
 def _distinct(work: Work) -> tuple[Ints, Ints]:
@@ -139,10 +138,3 @@ def _distinct(work: Work) -> tuple[Ints, Ints]:
     table = np.column_stack([*_columns(work).values(), *work.nest.values()]).astype(np.float64)
     _, first, of = np.unique(table, axis=0, return_index=True, return_inverse=True)
     return first, of.reshape(-1)
-
-
-def _rows(work: Work, rows: Ints) -> Work:
-    """Return these rows, one op each."""
-    columns = {name: column[rows] for name, column in _columns(work).items()}
-    nest = {name: column[rows] for name, column in work.nest.items()}
-    return replace(work, **columns, nest=nest, row_of_op=np.arange(len(rows)), runs=np.ones(len(rows)))

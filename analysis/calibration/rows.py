@@ -21,6 +21,7 @@ OPS = "ops"
 """What measurements of single ops are called where others have the name of a network."""
 AWAY = {"cold": 1.0, "warm": 0.0}
 """Share of the operands that have left all caches, by what a row says of them."""
+SMALL_BYTES = 2.0**16
 STEP_SETTINGS = ("optimizer", "precision", "train", "apply", "foreach", "channels_last", "bn")
 
 
@@ -75,7 +76,9 @@ def _of(row: Row, key: str) -> str:
 def measured_ops(rows: Sequence[Row]) -> list[Measured]:
     """Return the single ops among the rows with their times, each a `Measured` of one row.
 
-    Where a row says `operands=cold`, they came from memory; `operands=warm` from the nearest cache that holds them.
+    Where a row says `operands=cold`, they came from memory; `operands=warm` from the nearest cache that holds them. Of
+    ops that touch less than `SMALL_BYTES`, cold rows do not count: what drives their operands out of the caches
+    drives out the framework's own code and data too, which a step keeps.
     """
     own = [row for row in rows if row.kind == "op" and row.metric == "latency"]
     if not own:
@@ -85,6 +88,8 @@ def measured_ops(rows: Sequence[Row]) -> list[Measured]:
     table = replace(table, off_core=away[_by_row(table)], off_chip=away[_by_row(table)])
     found = []
     for i, row in enumerate(own):
+        if away[i] == 1.0 and table.traffic_bytes[table.row_of_op[i]] < SMALL_BYTES:
+            continue
         work = replace(table, row_of_op=table.row_of_op[i : i + 1], runs=np.ones(1))
         found.append(Measured(work, np.array(row.value), OPS, row.what, label(row)))
     return found

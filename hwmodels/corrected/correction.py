@@ -1,22 +1,22 @@
 """Corrections as plain numbers: what an op takes is its analytic price times exp(g).
 
     g(op) = overall + of its kernel class + of its class + sum over centres c of weight(c) k(op, c)
-    k(x, y) = exp(-|x - y|^2 / (2 length^2)) between ops of one class, x and y as `features.shape_features`
+    k(x, y) = exp(-|x - y|^2 / (2 length^2)) between ops of one family or class, x and y as `features.shape_features`
 
 the posterior mean of a Gaussian process (Rasmussen & Williams 2006, 2.25) at the shapes that were measured; far from
-all of them g is what its class says, and without any measurement of it, what all say.
+all of them g is what its class says, and without any measurement of it, what its kernel class says, or all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from hwmodels.corrected.features import SHAPE, classes, kernel_of, shape_features
+from hwmodels.corrected.features import SHAPE, classes, families, kernel_of, shape_features
 from simulator.errors import TrainwattError
-from simulator.work import Floats, Work
+from simulator.work import Floats, Ints, Work
 
 LARGEST = 4.0
 """No correction is beyond exp(+-4), a factor of 55: a model that far off says nothing."""
@@ -24,7 +24,7 @@ LARGEST = 4.0
 
 @dataclass(frozen=True)
 class Smooth:
-    """What depends on the shape within one class, at one length scale in octaves.
+    """What depends on the shape within one class or family, at one length scale in octaves.
 
     `centres` has shape (n, features), `weights` (n,). Raises `TrainwattError` on construction where they do not fit.
     """
@@ -67,20 +67,19 @@ class Correction:
     def log_factor(self, work: Work) -> Floats:
         """Return g of every row of `work`, in the shape of its columns."""
         found = np.full(work.macs.shape, self.factors.get("", 0.0))
-        names = classes(work)
-        places: dict[str, list[int]] = {}
-        for row, name in enumerate(names):
-            places.setdefault(name, []).append(row)
-        shapes = shape_features(work) if self.smooth else None
-        for name, rows in places.items():
+        shapes = shape_features(work)
+        for name, rows in places_of(classes(work)).items():
             kernel_class = kernel_of(name)
             found[rows] += self.factors.get(kernel_class, 0.0)
             if name != kernel_class:
                 found[rows] += self.factors.get(name, 0.0)
-            for part in self.smooth:
-                if part.of == name and shapes is not None:
-                    found[rows] += part(shapes[rows])
-        return np.clip(found, -LARGEST, LARGEST)
+        alike = {**places_of(families(work)), **places_of(classes(work))}
+        for part in self.smooth:
+            if part.of in alike:
+                own = alike[part.of]
+                found[own] += part(shapes[own])
+        limited: Floats = np.clip(found, -LARGEST, LARGEST)
+        return limited
 
     def outside(self, work: Work, margin: float = 1.0) -> dict[int, str]:
         """Return why rows of `work` are outside of what was measured, by row; nothing of those within.
@@ -106,3 +105,11 @@ class Correction:
             if low < least[i] - margin:
                 return f"{name}: {feature} below those measured"
         return ""
+
+
+def places_of(names: Sequence[str]) -> dict[str, Ints]:
+    """Return the places of each name."""
+    found: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        found.setdefault(name, []).append(place)
+    return {name: np.array(places) for name, places in found.items()}

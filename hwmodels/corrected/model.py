@@ -12,7 +12,7 @@ from hwmodels.corrected.correction import Correction
 from simulator.allocators.replaying import Reserved
 from simulator.cost import Cost, HardwareModel
 from simulator.graph import Graph
-from simulator.work import Ints, Work
+from simulator.work import Floats, Ints, Work
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Corrected:
 
     def price(self, work: Work) -> Cost:
         """Return the cost of `work`, its times corrected."""
-        return corrected(self.model.price(work), np.exp(self.correction.log_factor(work)))
+        cost = self.model.price(work)
+        return corrected(cost, np.exp(self.correction.log_factor(work)), beside_s(self.model, work, cost))
 
     def in_step(self, work: Work, graph: Graph) -> Work:
         """Return the work of a step with what its ops meet there, where the model tells that from an op alone."""
@@ -88,14 +89,26 @@ class Corrected:
         )
 
 
-def corrected(cost: Cost, factor: np.ndarray[Any, np.dtype[np.float64]]) -> Cost:
-    """Return `cost` with every time of the device multiplied by `factor`, in the shape of its columns."""
-    rails = {n: joules * factor if n in cost.flowing else joules for n, joules in cost.rails.items()}
+def beside_s(model: HardwareModel, work: Work, cost: Cost) -> Floats | float:
+    """Return the part of each row's time that the framework takes in a step beside the op, of which an op measured
+    alone says nothing; `cost` is that of `work`."""
+    if not work.framework.any():
+        return 0.0
+    alone = model.price(replace(work, framework=np.zeros_like(work.framework)))
+    found: Floats = cost.latency_s - alone.latency_s
+    return found
+
+
+def corrected(cost: Cost, factor: Floats, beside: Floats | float = 0.0) -> Cost:
+    """Return `cost` with times multiplied by `factor`, but for the part `beside`; both of its columns' shape."""
+    latency = (cost.latency_s - beside) * factor + beside
+    ratio = np.divide(latency, cost.latency_s, out=np.ones_like(latency), where=cost.latency_s > 0)
+    rails = {n: joules * ratio if n in cost.flowing else joules for n, joules in cost.rails.items()}
     change = sum((rails[n] - cost.rails[n] for n in cost.flowing if n in rails), np.zeros_like(cost.energy_j))
     return replace(
         cost,
-        latency_s=cost.latency_s * factor,
+        latency_s=latency,
         energy_j=cost.energy_j + change,
-        seconds={name: seconds * factor for name, seconds in cost.seconds.items()},
+        seconds={name: seconds * ratio for name, seconds in cost.seconds.items()},
         rails=rails,
     )

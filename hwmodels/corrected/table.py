@@ -18,15 +18,14 @@ import numpy as np
 
 from hwmodels import reading
 from hwmodels.corrected.correction import Correction, Smooth
-from hwmodels.corrected.features import SHAPE
+from hwmodels.corrected.features import SHAPE, is_class
 from hwmodels.corrected.model import Corrected, Interval
 from simulator.cost import HardwareModel
-from simulator.errors import TrainwattError
-from simulator.work import KERNELS, PARTS, Floats
+from simulator.errors import TrainwattError, unknown
+from simulator.work import KERNELS, Floats
 
 FIELDS = ("source", "factors", "errors", "ranges", "smooth", "interval")
 EVERY_OP = "all"
-CLASSES = (EVERY_OP, *KERNELS, *(f"{kernel}.{part}" for kernel in KERNELS for part in PARTS if part))
 
 
 def corrected_device(model: HardwareModel, table: Mapping[str, Any]) -> Corrected:
@@ -73,13 +72,19 @@ def table_of(
 
 def _factors(table: Mapping[str, Any]) -> dict[str, float]:
     factors = reading.table(table, "factors", "calibration.")
-    reading.known(factors, CLASSES, "calibration.factors")
+    _check_classes(factors, "calibration.factors")
     return {("" if n == EVERY_OP else n): _float(v, f"calibration.factors.{n}") for n, v in factors.items()}
+
+
+def _check_classes(table: Mapping[str, Any], where: str) -> None:
+    for name in table:
+        if name != EVERY_OP and not is_class(name):
+            raise unknown("class of ops", name, [EVERY_OP, *KERNELS], see=f"in {where} there is 'elementwise.relu'")
 
 
 def _tables(table: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, Any]]]:
     found = reading.table(table, name, "calibration.") if name in table else {}
-    reading.known(found, CLASSES, f"calibration.{name}")
+    _check_classes(found, f"calibration.{name}")
     return [(key, reading.table(found, key, f"calibration.{name}.")) for key in found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,16 +84,7 @@ def explain(cpu: Cpu, work: Work, row: int) -> tuple[tuple[str, str], ...]:
 
 def only(work: Work, row: int) -> Work:
     """Return one row of `work`, as the work of one op."""
-    numbers = ("launches", "macs", "flops", "read_bytes", "written_bytes", "off_core", "off_chip", "framework")
-    columns = ("kernel", "dtype", "part", "bits", *numbers)
-    at = slice(row, row + 1)
-    return replace(
-        work,
-        **{name: getattr(work, name)[at] for name in columns},
-        nest={name: column[at] for name, column in work.nest.items()},
-        row_of_op=np.zeros(1, dtype=np.int64),
-        runs=np.ones(1),
-    )
+    return work.select(np.array([row]), runs=np.ones(1))
 
 
 def _products(asked: Demand) -> list[tuple[str, str]]:

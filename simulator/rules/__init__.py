@@ -34,3 +34,9 @@ def rules() -> Mapping[str, Rule]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
     return _RULES
+
+
+@cache
+def kinds() -> Mapping[str, int]:
+    """Return the place of each kind of op that has a rule, in the order of their names."""
+    return {name: place for place, name in enumerate(sorted(rules()))}

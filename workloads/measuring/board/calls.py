@@ -245,6 +245,7 @@ def _call_foreach(kind: str, tensors: List[Any], attrs: Dict[str, Any]) -> Call:
 
 DIFFERENTIATED: Dict[str, Callable[[Any, Dict[str, Any]], Any]] = {
     "sigmoid_backward": lambda x, attrs: torch.sigmoid(x),
+    "tanh_backward": lambda x, attrs: torch.tanh(x),
     "hardtanh_backward": lambda x, attrs: functional.hardtanh(x, attrs["min_val"], attrs["max_val"]),
     "max_pool2d_with_indices_backward": lambda x, attrs: functional.max_pool2d(x, *_told(attrs, _WINDOW)),
     "avg_pool2d_backward": lambda x, attrs: functional.avg_pool2d(x, *_told(attrs, _AVERAGED)),

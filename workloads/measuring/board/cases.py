@@ -7,6 +7,7 @@ Each is measured twice: with operands `warm`, the same from call to call, and `c
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from workloads.measuring.board.signatures import Shape, signature
+from workloads.measuring.board.spread import spread_convolutions
 
 
 class Case(NamedTuple):
@@ -34,6 +35,7 @@ CONVOLUTIONS: List[Tuple[Shape, Shape]] = [
     *(((3, 64, 224, 7, 2, 1, 1), (1, 4, 16)), ((3, 32, 224, 3, 2, 1, 1), (1, 8))),
     *(((3, 64, 224, 3, 1, 1, 1), (1, 4)),),
     *(((3, 16, 32, 3, 1, 1, 1), (1, 32)), ((64, 64, 224, 3, 1, 1, 1), (1,))),
+    *(((1, 6, 28, 5, 1, 1, 1), (1, 32)), ((1, 32, 28, 3, 1, 1, 1), (8,))),
     # 5 x 5, and odd numbers of channels
     *(((64, 192, 27, 5, 1, 1, 1), (1, 8)), ((6, 16, 14, 5, 1, 1, 1), (1, 32))),
     *(((24, 40, 28, 3, 1, 1, 1), (1, 8)),),
@@ -84,7 +86,7 @@ SOME_MAPS = [(64, 8), (144, 56), (160, 14), (64, 112)]
 ON_ALL_MAPS = ("native_batch_norm", "native_batch_norm_backward", "relu_", "threshold_backward")
 ON_SOME_MAPS = (
     *("relu", "hardtanh_", "hardtanh_backward", "hardswish", "hardswish_backward", "silu_", "silu_backward"),
-    *("sigmoid", "sigmoid_backward", "gelu", "gelu_backward", "add", "add_", "cat", "mean"),
+    *("tanh", "tanh_backward", "sigmoid", "sigmoid_backward", "gelu", "gelu_backward", "add", "add_", "cat", "mean"),
 )
 LARGEST_ELEMENTS = 13_000_000
 """Of a map at a batch size: what is larger is left out, for memory and time."""
@@ -118,6 +120,9 @@ def _cases() -> Iterator[Tuple[str, Dict[str, Any], Optional[int]]]:
             if sizes[0] != 3:  # nothing asks for the gradient of images
                 yield "convolution_grad_input", shape, batch
             yield "convolution_grad_weight", shape, batch
+    for sizes, batch in spread_convolutions():
+        for kind in ("convolution", "convolution_grad_input", "convolution_grad_weight"):
+            yield kind, _shape(sizes), batch
     for sizes, batches in WITH_BIAS:
         for batch in batches:
             yield "convolution", dict(_shape(sizes), bias=1), batch

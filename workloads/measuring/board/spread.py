@@ -1,0 +1,59 @@
+# ruff: noqa: UP006, UP035
+"""Convolutions spread evenly over what networks have: sizes no network names, so that between them all is near one.
+
+Halton's sequence (Halton 1960) in the logarithms of channels, side and batch: each new point falls where none is yet.
+"""
+
+from typing import Iterator, List, Tuple
+
+Sizes = Tuple[int, int, int, int, int, int, int]
+DENSE, DEPTHWISE = 80, 48
+"""So many sizes of each."""
+MOST_MACS = 4e8
+MOST_ELEMENTS = 2_500_000
+"""Of the images or the result: what is larger takes time and says little more."""
+PRIMES = (2, 3, 5, 7, 11, 13)
+FILTERS = (1, 1, 3, 3, 3, 5)
+TAPS = (3, 3, 5, 7)
+STRIDES = (1, 1, 1, 2)
+
+
+def spread_convolutions() -> List[Tuple[Sizes, int]]:
+    """Return sizes (c, k, h, r, stride, groups, dilation) and a batch of each: dense ones, then depthwise ones."""
+    dense, depthwise = [], []  # type: List[Tuple[Sizes, int]], List[Tuple[Sizes, int]]
+    for u in _halton():
+        c, k, h = _between(u[0], 3.0, 9.5), _between(u[1], 3.0, 10.0), _between(u[2], 2.0, 6.8)
+        r, stride = FILTERS[int(u[3] * len(FILTERS))], STRIDES[int(u[4] * len(STRIDES))]
+        batch = 2 ** int(u[5] * 6)
+        out = -(-h // stride)
+        small = batch * h * h * c <= MOST_ELEMENTS and batch * out * out * k <= MOST_ELEMENTS
+        if len(dense) < DENSE and r <= h and small and batch * out * out * k * c * r * r <= MOST_MACS:
+            dense.append(((c, k, h, r, stride, 1, 1), batch))
+        wide, r = _between(u[0], 4.0, 10.2), TAPS[int(u[3] * len(TAPS))]
+        if len(depthwise) < DEPTHWISE and r <= h and batch * h * h * wide <= MOST_ELEMENTS:
+            depthwise.append(((wide, wide, h, r, stride, wide, 1), batch))
+        if len(dense) == DENSE and len(depthwise) == DEPTHWISE:
+            return dense + depthwise
+    raise AssertionError("Halton's sequence has no end")
+
+
+def _halton() -> Iterator[List[float]]:
+    """Yield points of the unit cube; the first ones, which lie on a diagonal, are left out."""
+    place = 20
+    while True:
+        point = []
+        for prime in PRIMES:
+            digits, share, value = place, 1.0, 0.0
+            while digits:
+                share /= prime
+                value += share * (digits % prime)
+                digits //= prime
+            point.append(value)
+        yield point
+        place += 1
+
+
+def _between(share: float, least: float, largest: float) -> int:
+    """Return 2 to the power between two exponents, to the nearest whole number; from 32 on a multiple of 8."""
+    value = 2.0 ** (least + share * (largest - least))
+    return round(value) if value < 32 else 8 * round(value / 8)
