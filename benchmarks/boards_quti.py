@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from boards_dpu import Dpu
 from boards_networks import network
-from boards_protocol import Board
+from boards_protocol import ALL_TERMS, Board
 from boards_sets import Table
 
 from analysis.calibration.baselines import nine
@@ -25,6 +25,7 @@ from analysis.calibration.measured import Measured
 from analysis.calibration.observed import Observed, observe
 from hwmodels.device import device
 from hwmodels.gpu.model import Gpu
+from simulator.cost import HardwareModel
 from simulator.graph import Graph
 from simulator.rewriting.deploying import Runtime, deployed
 from simulator.work import Work, work_of
@@ -82,7 +83,9 @@ def dpu(table: Table, space: Board | None) -> Iterator[dict[str, Any]]:
     """Yield ours over the measured of each network on the ZCU102's DPU; `space` is what to fit to."""
     seen: Observed | None = None if space is None else observe(space.measured)
     chosen = np.random.default_rng(0).permutation(0 if seen is None else len(seen))[:100]
-    models = {"uncalibrated": Dpu(), **({} if seen is None else {"calibrated": fit(Dpu(), seen.select(chosen)).model})}
+    models: dict[str, HardwareModel] = {"uncalibrated": Dpu()}
+    if seen is not None:
+        models["calibrated"] = fit(Dpu(), seen.select(chosen), terms=ALL_TERMS).model
     for row in table:
         if row["HWType"] == "ZCU102-DPU" and row["batch/thread/stream"] == "1":
             graph = forward(row["NN_Topology"], float(row["PruningFactor"]))

@@ -11,7 +11,7 @@ from analysis.calibration.measured import Measured
 from analysis.claims.cpu_metrics import Step
 from simulator.work import Work
 
-COLUMNS = ("kernel", "dtype", "launches", "macs", "flops", "read_bytes", "written_bytes", "part", "bits")
+COLUMNS = ("kernel", "kind", "dtype", "launches", "macs", "flops", "read_bytes", "written_bytes", "part", "bits")
 
 
 class Rows:

@@ -18,6 +18,8 @@ from analysis.calibration.numbers import fit_numbers
 from analysis.calibration.observed import observe
 from analysis.calibration.parameters import parameters_of
 from analysis.calibration.writing import Calibrated
+from analysis.explore.pricing import price
+from analysis.explore.rows import PricedRows
 from hwmodels.corrected.correction import Correction
 from hwmodels.corrected.features import SHAPE
 from hwmodels.corrected.model import Corrected
@@ -261,3 +263,21 @@ def test_an_impossible_time_is_refused(wrong: float) -> None:
 def test_nothing_to_fit_to_is_said() -> None:
     with pytest.raises(TrainwattError, match="nothing to fit to"):
         fit(device("jetson-tx2"), [])
+
+
+@pytest.mark.parametrize("name", ["raspberry-pi-4b", "jetson-nano", "x86-avx512"])
+def test_an_exploration_prices_a_calibrated_device_as_an_estimate_does(name: str) -> None:
+    kind = {"": 0.2, "elementwise": -0.3, "elementwise.threshold_backward": 0.8, "convolution.convolution": 0.5}
+    model, step = Corrected(device(name), Correction(kind), "made up"), graph("resnet8-cifar")
+    found = price(step, PricedRows([model]), np.array([4, 8])).columns["latency_s"][0]
+    expected = [estimate(step.rebatch(batch), model).total.latency_s for batch in (4, 8)]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_what_the_framework_takes_beside_an_op_is_not_corrected() -> None:
+    base = device("x86-avx512")
+    work = work_in_step(graph("lenet5"), base)
+    slower = Corrected(base, Correction({"": float(np.log(3.0))}), "made up").price(work).latency_s
+    alone = base.price(replace(work, framework=np.zeros_like(work.framework))).latency_s
+    np.testing.assert_allclose(slower, 3 * alone + (base.price(work).latency_s - alone), rtol=1e-9)
+    assert (base.price(work).latency_s > alone).any()

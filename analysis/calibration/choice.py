@@ -13,8 +13,12 @@ from analysis.calibration.parameters import Parameters
 from simulator.cost import HardwareModel
 from simulator.work import Floats, Ints
 
+CLEARLY = 0.9
+"""Fewer groups must have at most this share of the held-out error of all."""
 RICHER = 0.97
-"""A richer choice must have at most this share of the held-out error of a poorer one."""
+"""With its numbers fitted, the device must have at most this share of the held-out error."""
+MOST_POINTS = 1000
+"""The choice is made on at most so many points: a fit costs their cube."""
 FOLDS = 5
 MOST_GROUPS = 8
 FEWEST_POINTS = 8
@@ -22,26 +26,33 @@ FEWEST_POINTS = 8
 
 
 def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
-    """Return the terms of least mean |log error| on points that were held out, the poorer ones where it is close.
+    """Return the terms of least mean |log error| on points that were held out: all groups, which their priors hold back
+    already, unless fewer are clearly better; the device's own numbers where they help.
 
     Whole steps and single ops count half each where there are both.
     """
-    options = [Terms(numbers, GROUPS[:n]) for numbers in (False, True) for n in (1, 2, 3, 4, 5)]
-    if not isinstance(base, Parameters):
-        options = [option for option in options if not option.numbers]
-    folds = [fold for part in parts_of(seen) for fold in [list(folds_of(seen, part))] if len(part) >= FEWEST_POINTS]
+    seen = _some(seen)
+    folds = [list(folds_of(seen, part)) for part in parts_of(seen) if len(part) >= FEWEST_POINTS]
     if not folds:
         return Terms(numbers=False, groups=GROUPS[:4])
-    best, least = options[0], np.inf
-    for terms in options:
+
+    def error(terms: Terms) -> float:
         known = fit(base, seen, terms=terms).spreads
-        errors = [
-            np.abs(np.concatenate([held_out(base, seen, out, terms, known) for out in part])).mean() for part in folds
-        ]
-        error = float(np.mean(errors))
-        if error < RICHER * least:
-            best, least = terms, error
-    return best
+        errors = [np.concatenate([held_out(base, seen, out, terms, known) for out in part]) for part in folds]
+        return float(np.mean([np.abs(part).mean() for part in errors]))
+
+    full = Terms(numbers=False)
+    errors = {terms: error(terms) for terms in (Terms(False, GROUPS[:n]) for n in range(len(GROUPS), 0, -1))}
+    best = min(errors, key=lambda terms: errors[terms] / (1.0 if terms == full else CLEARLY))
+    richer = Terms(numbers=True, groups=best.groups)
+    return richer if isinstance(base, Parameters) and error(richer) < RICHER * errors[best] else best
+
+
+def _some(seen: Observed) -> Observed:
+    """Return at most so many of the points, evenly over their order."""
+    if len(seen) <= MOST_POINTS:
+        return seen
+    return seen.select(np.unique(np.linspace(0, len(seen) - 1, MOST_POINTS).round().astype(np.int64)))
 
 
 def held_out(

@@ -185,11 +185,14 @@ class _Factors:
         self, theta: Floats, aim: Floats, known: Spreads, linear: Linear, prior: Floats, log: Floats
     ) -> Floats:
         """Return `theta` moved towards `aim` as far as it makes it more probable; `log` are the times at `theta`."""
-        errors = cho_factor(known.errors(linear) + 1e-10 * np.eye(len(self.log)), lower=True)
+        errors = known.errors(linear)
+        alone = "graph" not in known.of  # then the errors of no two points go together
+        factor = None if alone else cho_factor(errors + 1e-10 * np.eye(len(self.log)), lower=True)
 
         def loss(at: Floats, there: Floats) -> float:
             left = self.log - there
-            return float(left @ cho_solve(errors, left) + (at**2 / prior).sum())
+            weighted = left / np.diag(errors) if factor is None else cho_solve(factor, left)
+            return float(left @ weighted + (at**2 / prior).sum())
 
         start = loss(theta, log)
         for share in SHARES:
