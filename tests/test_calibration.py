@@ -281,3 +281,11 @@ def test_what_the_framework_takes_beside_an_op_is_not_corrected() -> None:
     alone = base.price(replace(work, framework=np.zeros_like(work.framework))).latency_s
     np.testing.assert_allclose(slower, 3 * alone + (base.price(work).latency_s - alone), rtol=1e-9)
     assert (base.price(work).latency_s > alone).any()
+
+
+def test_the_fitted_device_takes_what_the_fit_says_where_some_ops_are_of_no_told_kind() -> None:
+    true = with_factors("jetson-tx2", all=1.4, convolution=1.5)
+    told = measured_steps(true)
+    untold = [replace(one, work=replace(one.work, kind=np.full(len(one.work.kernel), -1))) for one in told[:1]]
+    measured = [*untold, *told]
+    assert error(fit(device("jetson-tx2"), measured, terms=Terms(False)).model, measured) < 0.02

@@ -29,15 +29,15 @@ class Basis:
     columns: Floats = field(repr=False)
     group: Ints
     names: tuple[str, ...]
-    smooth: tuple[tuple[str, float, Floats, Floats], ...] = field(repr=False)
+    smooth: tuple[tuple[str, str, float, Floats, Floats], ...] = field(repr=False)
 
     def correction(self, coefficients: Floats, ranges: Mapping[str, Floats]) -> Correction:
         """Return the correction that these coefficients, shape (terms,), make."""
         factors = dict(zip(self.names, coefficients[: len(self.names)].tolist(), strict=True))
         parts, at = [], len(self.names)
-        for name, length, centres, whitening in self.smooth:
+        for by, name, length, centres, whitening in self.smooth:
             weights = whitening @ coefficients[at : at + len(centres)]
-            parts.append(Smooth(name, length, centres, weights))
+            parts.append(Smooth(name, length, centres, weights, by))
             at += len(centres)
         return Correction(factors, tuple(parts), ranges)
 
@@ -58,12 +58,12 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
         groups.append(2)
         terms.append(str(name))
     # What shapes do is much alike over the kinds of a family; what they do to a kind of op is told by near shapes.
-    by_group = {"shape, wide": np.array(families(work)), "shape, narrow": names}
+    by_group = {"shape, wide": ("family", np.array(families(work))), "shape, narrow": ("class", names)}
     smooth = []
     for group, length in LENGTHS.items():
         if group not in allowed:
             continue
-        labels = by_group[group]
+        by, labels = by_group[group]
         for name in sorted(set(labels[used])):
             own = used[labels[used] == name]
             centres = spread_out(shapes[own], CENTRES[group])
@@ -76,7 +76,7 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
             made[rows] = kernel(shapes[rows], centres, length) @ whitening
             columns += list(made.T)
             groups += [GROUPS.index(group)] * len(centres)
-            smooth.append((str(name), length, centres, whitening))
+            smooth.append((by, str(name), length, centres, whitening))
     return Basis(np.column_stack(columns), np.array(groups), tuple(terms), tuple(smooth))
 
 

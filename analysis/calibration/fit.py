@@ -34,7 +34,7 @@ SETTLED = 1e-3
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.03)
 """Of a step that are tried until one helps."""
 LONGEST = 2.0
-"""Of a step in any coefficient: beyond a factor of exp(2) the linear model of a sum says nothing."""
+"""Of a step in the log-factor of any op: beyond a factor of exp(2) the linear model of a sum says nothing."""
 DEGREES = 4.0
 
 
@@ -154,7 +154,8 @@ class _Factors:
             prior = np.array([known.of[name] ** 2 for name in self.group])
             factor = cho_factor(known.covariance(linear) + 1e-10 * np.eye(len(self.log)), lower=True)
             aim = prior * (jacobian.T @ cho_solve(factor, linear.target))
-            aim = theta + np.clip(aim - theta, -LONGEST, LONGEST)
+            longest = np.abs(self.basis.columns[self.used] @ (aim - theta)).max(initial=0.0)
+            aim = theta + (aim - theta) * min(1.0, LONGEST / max(longest, LONGEST))
             theta, before = self._towards(theta, aim, known, linear, prior, log), log
             log, jacobian = self.linearised(theta)
             noise = known.noise(self.noise)

@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hwmodels.corrected.features import SHAPE, classes, families, kernel_of, shape_features
-from simulator.errors import TrainwattError
+from simulator.errors import TrainwattError, unknown
 from simulator.work import Floats, Ints, Work
 
+BY = ("class", "family")
 LARGEST = 4.0
 """No correction is beyond exp(+-4), a factor of 55: a model that far off says nothing."""
 
 
 @dataclass(frozen=True)
 class Smooth:
-    """What depends on the shape within one class or family, at one length scale in octaves.
+    """What depends on the shape within one class or family (`by`), called `of`, at one length scale in octaves.
 
     `centres` has shape (n, features), `weights` (n,). Raises `TrainwattError` on construction where they do not fit.
     """
@@ -33,8 +34,11 @@ class Smooth:
     length: float
     centres: Floats = field(repr=False)
     weights: Floats = field(repr=False)
+    by: str = "class"
 
     def __post_init__(self) -> None:
+        if self.by not in BY:
+            raise unknown("kind of smooth correction", self.by, BY)
         fits = self.centres.ndim == 2 and self.centres.shape == (len(self.weights), len(SHAPE))
         if not (fits and self.length > 0 and np.isfinite(self.centres).all() and np.isfinite(self.weights).all()):
             raise TrainwattError(
@@ -68,15 +72,15 @@ class Correction:
         """Return g of every row of `work`, in the shape of its columns."""
         found = np.full(work.macs.shape, self.factors.get("", 0.0))
         shapes = shape_features(work)
-        for name, rows in places_of(classes(work)).items():
+        alike = {"class": places_of(classes(work)), "family": places_of(families(work))}
+        for name, rows in alike["class"].items():
             kernel_class = kernel_of(name)
             found[rows] += self.factors.get(kernel_class, 0.0)
             if name != kernel_class:
                 found[rows] += self.factors.get(name, 0.0)
-        alike = {**places_of(families(work)), **places_of(classes(work))}
         for part in self.smooth:
-            if part.of in alike:
-                own = alike[part.of]
+            if part.of in alike[part.by]:
+                own = alike[part.by][part.of]
                 found[own] += part(shapes[own])
         limited: Floats = np.clip(found, -LARGEST, LARGEST)
         return limited

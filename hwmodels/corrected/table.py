@@ -64,7 +64,13 @@ def table_of(
             "high": float(f"{interval.high:.4g}"),
         }
     table["smooth"] = [
-        {"of": part.of, "length": part.length, "weights": rounded(part.weights), "centres": rounded(part.centres)}
+        {
+            "by": part.by,
+            "of": part.of,
+            "length": part.length,
+            "weights": rounded(part.weights),
+            "centres": rounded(part.centres),
+        }
         for part in correction.smooth
     ]
     return table
@@ -92,11 +98,10 @@ def _smooth(part: Any, number: int) -> Smooth:
     where = f"calibration.smooth {number + 1}"
     if not isinstance(part, Mapping):
         raise TrainwattError(f"{where} is {part!r}; it must be a table")
-    reading.known(part, ("of", "length", "weights", "centres"), where)
+    reading.known(part, ("by", "of", "length", "weights", "centres"), where)
     weights = _matrix([part.get("weights")], where, columns=None)[0]
-    return Smooth(
-        reading.text(part, "of"), _float(part.get("length"), where), _matrix(part.get("centres"), where), weights
-    )
+    length, centres = _float(part.get("length"), where), _matrix(part.get("centres"), where)
+    return Smooth(reading.text(part, "of"), length, centres, weights, reading.text(part, "by"))
 
 
 def _interval(table: Mapping[str, Any]) -> Interval | None:

@@ -19,8 +19,7 @@ class Chip:
     `l2_byte_per_cycle`: what one SM moves to or from it. `dram_byte_per_s` is the peak, of which `dram_share` is
     reached. Constants of kernels: `pipeline`, the part of the issue slots that a main loop without any staging fills;
     `staging_slots`, multiply-adds that moving one operand element of a tile to the registers displaces; `fill_steps`,
-    steps of the summed loop that starting and storing a tile takes; `gradient_share`, what a convolution's gradients by
-    implicit GEMM reach of the rate of forward ones; `kernel_s`, starting and draining a kernel;
+    steps of the summed loop that starting and storing a tile takes; `kernel_s`, starting and draining a kernel;
     `workspace_bytes`, the most that a kernel may take beside its operands.
 
     Raises `TrainwattError` on construction where a number is impossible.
@@ -37,7 +36,6 @@ class Chip:
     pipeline: float
     staging_slots: float
     fill_steps: float
-    gradient_share: float
     kernel_s: float
     workspace_bytes: float
 
@@ -47,14 +45,13 @@ class Chip:
         above = {"units": self.units, "clock": self.clock_hz, "L2": self.l2_bytes}
         above |= {"L2 rate": self.l2_byte_per_cycle, "bandwidth": self.dram_byte_per_s}
         above |= {"share of bandwidth": self.dram_share, "pipeline": self.pipeline, **self.flop_per_cycle}
-        above |= {"share of gradients": self.gradient_share}
         above |= {f"tensor {dtype}": rate for dtype, rate in self.tensor_flop_per_cycle.items()}
         least = {"staging_slots": self.staging_slots, "fill_steps": self.fill_steps, "kernel time": self.kernel_s}
         least |= {"workspace": self.workspace_bytes}
         for what, value in {**above, **least}.items():
             if not math.isfinite(value) or value < 0 or (what in above and value == 0):
                 raise TrainwattError(f"{what} {value:g}; it must be {'above' if what in above else 'at least'} 0")
-        for what in ("share of bandwidth", "pipeline", "share of gradients"):
+        for what in ("share of bandwidth", "pipeline"):
             if (value := above[what]) > 1:
                 raise TrainwattError(f"{what} {value:g}; no device is faster than its own peak, it is at most 1")
 

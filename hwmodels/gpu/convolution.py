@@ -106,15 +106,8 @@ def implicit_gemm(chip: Chip, work: Convolutions) -> Times:
 def _implicit_gemm(chip: Chip, work: Convolutions, kernels: Ints) -> Times:
     a, b = operands(work)
     m, n, k = sizes(work.nest, work.part)
-    rate = _rate(chip, work)
-    return times(chip, Products(m, n, k, work.nest["g"], work.item_bytes, rate, a, b, work.written_bytes), kernels)
-
-
-def _rate(chip: Chip, work: Convolutions) -> Floats:
-    """Return FLOP per cycle of one SM, less for gradients."""
-    part = work.part if work.read_bytes.ndim == 1 else work.part[:, None]
-    rate: Floats = work.flop_per_cycle * np.where((part == INPUT) | (part == WEIGHT), chip.gradient_share, 1.0)
-    return rate
+    groups, item, rate = work.nest["g"], work.item_bytes, work.flop_per_cycle
+    return times(chip, Products(m, n, k, groups, item, rate, a, b, work.written_bytes), kernels)
 
 
 def winograd_sizes(nest: Mapping[str, Floats], part: Ints, m: int) -> tuple[Floats, Floats, Floats, Floats]:
@@ -145,7 +138,7 @@ def winograd(chip: Chip, work: Convolutions, m: int) -> Times:
         moved = 2.0 * products * groups * tiles * (source + result) * item
     return times(
         chip,
-        Products(rows, columns, depth, groups * products, item, _rate(chip, work), a, b, work.written_bytes),
+        Products(rows, columns, depth, groups * products, item, work.flop_per_cycle, a, b, work.written_bytes),
         WINOGRAD if m == 2 else PRODUCTS,
         extra_flops=additions,
         extra_bytes=moved,

@@ -83,7 +83,6 @@ def _algorithm(chip: Chip, one: Work, algorithm: int, kernel: int) -> Lines:
             size = 2 * algorithm
             m, n, k = (float(column[0]) for column in convolution.winograd_sizes(nest, one.part, size)[1:])
             batch *= (size + 2) ** 2
-    gradient = algorithm >= 0 and int(one.part[0]) in (convolution.INPUT, convolution.WEIGHT)
     count, depth, threads = tiles.tile_counts(kernel, m, n, k, batch)
     return (
         ("algorithm", f"{name}: {batch:g} products of ({m:g} x {k:g}) by ({k:g} x {n:g})"),
@@ -93,7 +92,6 @@ def _algorithm(chip: Chip, one: Work, algorithm: int, kernel: int) -> Lines:
             f"{threads} threads each",
         ),
         ("waves", f"{max(-(-count // chip.units), -(-256 // threads))} on each of {chip.units} SMs"),
-        *((("gradient", f"at {chip.gradient_share:g} of the rate of forward kernels"),) if gradient else ()),
     )
 
 

@@ -22,17 +22,7 @@ _TABLES: Mapping[str, tuple[Mapping[str, str], tuple[str, ...]]] = {
     "tensor": (dict.fromkeys(TENSOR_DTYPES, "FLOP/cycle"), TENSOR_DTYPES),
     "cache": ({"l2": "byte", "l2_rate": "byte/cycle"}, ()),
     "bandwidth": ({"bus_width": "byte", "efficiency": ""}, ()),
-    "kernels": (
-        {
-            "pipeline": "",
-            "staging_slots": "",
-            "fill_steps": "",
-            "gradient_share": "",
-            "start": "s",
-            "workspace": "byte",
-        },
-        (),
-    ),
+    "kernels": ({"pipeline": "", "staging_slots": "", "fill_steps": "", "start": "s", "workspace": "byte"}, ()),
     "launch": ({"time": "s"}, ()),
     "power": ({"static": "W", "host": "W", "soc": "W"}, ()),
     "energy": ({**dict.fromkeys(DTYPES, "J/FLOP"), "traffic": "J/byte", "voltage_floor": ""}, DTYPES[1:]),
@@ -50,7 +40,7 @@ _MAY_BE_ZERO = (
     "soc",
     "voltage_floor",
 )
-_AT_MOST_ONE = ("efficiency", "pipeline", "gradient_share", "voltage_floor")
+_AT_MOST_ONE = ("efficiency", "pipeline", "voltage_floor")
 _WHOLE = ("units", "host_cores")
 _OPTIONAL_TABLES = ("tensor",)
 _TRANSFERS_PER_CLOCK = 2
@@ -135,7 +125,6 @@ def model(
         pipeline=kernels["pipeline"].value,
         staging_slots=kernels["staging_slots"].value,
         fill_steps=kernels["fill_steps"].value,
-        gradient_share=kernels["gradient_share"].value,
         kernel_s=kernels["start"].value,
         workspace_bytes=kernels["workspace"].value,
     )

@@ -30,7 +30,6 @@ def a_chip(**changes: Any) -> Chip:
         "pipeline": 0.5,
         "staging_slots": 0.0,
         "fill_steps": 0.0,
-        "gradient_share": 1.0,
         "kernel_s": 0.0,
         "workspace_bytes": 1e9,
     }

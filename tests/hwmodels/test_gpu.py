@@ -44,17 +44,6 @@ def test_a_layer_of_few_channels_goes_by_narrow_tiles_forward_but_not_in_the_gra
     assert " 64x64 tiles" in of_part["weight"]
 
 
-def test_gradients_of_convolutions_run_at_their_share_of_the_forward_rate() -> None:
-    # as many input as output channels, so that all three are the same products but for the gradient of the weights
-    loops: dict[str, Any] = {"n": 64, "k": 128, "c": 128, "p": 32, "q": 32}
-    chip = a_chip(gradient_share=0.5, dram_byte_per_s=1e15, l2_byte_per_cycle=1e9)
-    forward, grad = (seconds(chip, row("convolution", part, **loops)).compute[0] for part in ("forward", "input"))
-    assert grad == pytest.approx(2 * forward)
-    lines = dict(a_gpu(chip).explain(row("convolution", "input", **loops), 0))
-    assert lines["gradient"] == "at 0.5 of the rate of forward kernels"
-    assert "gradient" not in dict(a_gpu(chip).explain(row("convolution", "forward", **loops), 0))
-
-
 def test_a_long_sum_of_few_results_is_split() -> None:
     # a weight gradient of 64 x 64 results over a million positions: one tile would leave an SM idle
     work = row("convolution", "weight", n=64, k=64, c=64, p=128, q=128)
@@ -158,8 +147,6 @@ def test_an_impossible_gpu_cannot_be_made(change: dict[str, Any], message: str) 
     "change",
     [
         {"dram_share": 1.1},
-        {"gradient_share": 1.1},
-        {"gradient_share": 0.0},
         {"pipeline": 0.0},
         {"units": 0},
         {"flop_per_cycle": {}},

@@ -122,7 +122,7 @@ def test_the_context_and_the_system_are_not_for_training() -> None:
         ("[cache]", "[cash]", "no field 'cash'"),
         ("staging_slots =", "staging_slot =", "kernels: no field 'staging_slot'; did you mean 'staging_slots'?"),
         ('"512 KiB"', '"512 GHz"', "cache.l2: '512 GHz' is no byte; write for example '1.5 GB'"),
-        ("value = 0.45, kind", "value = 1.45, kind", "bandwidth.efficiency 1.45; no device is faster"),
+        ("value = 0.6, kind", "value = 1.6, kind", "bandwidth.efficiency 1.6; no device is faster"),
         ('"1.495 W"', '"-1 W"', "power.static '-1 W'; it must be above 0"),
         ('"7859 MiB"', '"1700 MiB"', "memory.total 1.78 GB; it must be above the 1.83 GB"),
         ("units = { value = 2,", "units = { value = 1.5,", "modes.MAXN.units 1.5; it must be a whole number"),
