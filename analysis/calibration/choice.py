@@ -14,7 +14,7 @@ from simulator.cost import HardwareModel
 from simulator.work import Floats, Ints
 
 CLEARLY = 0.9
-"""Fewer groups must have at most this share of the held-out error of all."""
+"""At most this share of the held-out error is clearly less."""
 RICHER = 0.97
 """With its numbers fitted, the device must have at most this share of the held-out error."""
 MOST_POINTS = 1000
@@ -26,8 +26,11 @@ FEWEST_POINTS = 8
 
 
 def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
-    """Return the terms of least mean |log error| on points that were held out: all groups, which their priors hold back
-    already, unless fewer are clearly better; the device's own numbers where they help.
+    """Return the terms of least mean |log error| on points that were held out, and the device's own numbers where they
+    help.
+
+    Where whole networks are held out, fewer groups count as better unless more are clearly so: few networks tell little
+    of what goes beyond them. Else it is the other way round: priors hold all groups back already.
 
     Whole steps and single ops count half each where there are both.
     """
@@ -41,9 +44,12 @@ def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
         errors = [np.concatenate([held_out(base, seen, out, terms, known) for out in part]) for part in folds]
         return float(np.mean([np.abs(part).mean() for part in errors]))
 
-    full = Terms(numbers=False)
-    errors = {terms: error(terms) for terms in (Terms(False, GROUPS[:n]) for n in range(len(GROUPS), 0, -1))}
-    best = min(errors, key=lambda terms: errors[terms] / (1.0 if terms == full else CLEARLY))
+    sizes = range(1, len(GROUPS) + 1) if by_network(seen) else range(len(GROUPS), 0, -1)
+    errors = {terms: error(terms) for terms in (Terms(False, GROUPS[:n]) for n in sizes)}
+    best = next(iter(errors))
+    for terms, found in errors.items():
+        if found < CLEARLY * errors[best]:
+            best = terms
     richer = Terms(numbers=True, groups=best.groups)
     return richer if isinstance(base, Parameters) and error(richer) < RICHER * errors[best] else best
 
@@ -68,6 +74,11 @@ def held_out(
 def parts_of(seen: Observed) -> list[Ints]:
     """Return the points of whole steps and those of single ops, as far as there are any."""
     return [np.flatnonzero(mask) for mask in (~seen.is_op, seen.is_op) if mask.any()]
+
+
+def by_network(seen: Observed) -> bool:
+    """Tell whether networks are held out whole: there are steps of three to eight."""
+    return 3 <= len(np.unique(seen.network[~seen.is_op])) <= MOST_GROUPS
 
 
 def folds_of(seen: Observed, part: Ints) -> Iterator[Ints]:

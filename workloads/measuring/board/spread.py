@@ -6,7 +6,7 @@ Halton's sequence (Halton 1960) in the logarithms of channels, side and batch: e
 
 from typing import Iterator, List, Tuple
 
-Sizes = Tuple[int, int, int, int, int, int, int]
+ConvolutionSizes = Tuple[int, int, int, int, int, int, int]
 DENSE, DEPTHWISE = 80, 48
 """So many sizes of each."""
 MOST_MACS = 4e8
@@ -18,9 +18,9 @@ TAPS = (3, 3, 5, 7)
 STRIDES = (1, 1, 1, 2)
 
 
-def spread_convolutions() -> List[Tuple[Sizes, int]]:
+def spread_convolutions() -> List[Tuple[ConvolutionSizes, int]]:
     """Return sizes (c, k, h, r, stride, groups, dilation) and a batch of each: dense ones, then depthwise ones."""
-    dense, depthwise = [], []  # type: List[Tuple[Sizes, int]], List[Tuple[Sizes, int]]
+    dense, depthwise = [], []  # type: List[Tuple[ConvolutionSizes, int]], List[Tuple[ConvolutionSizes, int]]
     for u in _halton():
         c, k, h = _between(u[0], 3.0, 9.5), _between(u[1], 3.0, 10.0), _between(u[2], 2.0, 6.8)
         r, stride = FILTERS[int(u[3] * len(FILTERS))], STRIDES[int(u[4] * len(STRIDES))]
