@@ -15,8 +15,6 @@ from simulator.work import Floats, Ints
 
 CLEARLY = 0.9
 """At most this share of the held-out error is clearly less."""
-RICHER = 0.97
-"""With its numbers fitted, the device must have at most this share of the held-out error."""
 MOST_POINTS = 1000
 """The choice is made on at most so many points: a fit costs their cube."""
 FOLDS = 5
@@ -51,7 +49,7 @@ def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
         if found < CLEARLY * errors[best]:
             best = terms
     richer = Terms(numbers=True, groups=best.groups)
-    return richer if isinstance(base, Parameters) and error(richer) < RICHER * errors[best] else best
+    return richer if isinstance(base, Parameters) and error(richer) < errors[best] else best
 
 
 def _some(seen: Observed) -> Observed:
