@@ -2,7 +2,7 @@
 
 const COLOURS = ["#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C7A00"]; // after Okabe and Ito
 const REST = "#8a8a8a";
-const MARGIN = { left: 66, right: 14, top: 12, bottom: 46 };
+const MARGIN = { left: 78, right: 14, top: 12, bottom: 46 };
 
 function scale(low, high, from, to, log) {
   const map = log ? Math.log : (value) => value;
