@@ -26,7 +26,7 @@ from simulator.io import save
 distributed = pytest.importorskip("distributed", reason="Dask is the extra trainwatt[distributed]")
 
 from analysis.explore import cluster  # noqa: E402  # it needs distributed
-from analysis.explore.workplace import Workplace  # noqa: E402
+from analysis.explore.remote import Remote  # noqa: E402
 
 PATIENCE_S = 120
 TECHNIQUES = ["none", "smd{p={0.1..0.8..0.1}}", "sparse-update{last={1,99}}"]
@@ -187,7 +187,7 @@ def test_a_worker_with_other_code_is_told_in_one_line(space: Space, workers: Any
     other = replace(packed, fingerprint={**packed.fingerprint, "trainwatt": "9.9"})
     with distributed.Client(workers.scheduler_address, set_as_default=False) as client:
         with pytest.raises(TrainwattError, match=r"worker tcp:.* has trainwatt .*, this side 9\.9; install"):
-            client.register_plugin(Workplace(other, "other"), name="other")
+            client.register_plugin(Remote(other, "other"), name="other")
         client.unregister_worker_plugin("other")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 import distributed
 import pyarrow as pa  # type: ignore[import-untyped]
 
-from analysis.explore import workplace
+from analysis.explore import remote
 from analysis.explore.chunks import AHEAD, Submit
 from analysis.explore.parcel import packed
 from analysis.explore.space import Space
@@ -44,7 +44,7 @@ class Cluster:
         self._client, self._space = client, space
         self._address = client.scheduler.address
         self._name = f"trainwatt-{store.digest[:12]}-{uuid.uuid4().hex[:8]}"
-        self._plugin = workplace.Workplace(packed(space, store), self._name)
+        self._plugin = remote.Remote(packed(space, store), self._name)
 
     def prepare(self) -> None:
         """Give every worker its files. Raises `TrainwattError` where there is none, or one with other code."""
@@ -74,11 +74,11 @@ class Cluster:
 
     def chunk(self, number: int) -> distributed.Future[Any]:
         """Have a chunk priced."""
-        return self._submit(workplace.chunk, number)
+        return self._submit(remote.chunk, number)
 
     def points(self, numbers: Any) -> Callable[[], pa.Table]:
         """Have points priced; return what waits for them. A `chunks.Submit`."""
-        future = self._submit(workplace.points, list(numbers))
+        future = self._submit(remote.points, list(numbers))
 
         def result() -> pa.Table:
             self.first([future])
@@ -136,7 +136,7 @@ def cluster(space: Space, store: Store, address: str) -> Iterator[Cluster]:
     logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters is said in one line
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # versions are compared in Workplace
+            warnings.simplefilter("ignore")  # versions are compared in Remote
             client: Any = distributed.Client(address, timeout=_CONNECT_S)  # type: ignore[no-untyped-call]
     except OSError as error:
         raise TrainwattError(

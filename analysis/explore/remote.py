@@ -17,7 +17,7 @@ from analysis.explore.pricer import Pricer
 from simulator.errors import TrainwattError
 
 
-class Workplace(WorkerPlugin):
+class Remote(WorkerPlugin):
     """A worker's files and pricer; the scheduler gives one to every worker, those that come later too."""
 
     def __init__(self, parcel: Parcel, name: str) -> None:
@@ -40,7 +40,7 @@ class Workplace(WorkerPlugin):
 
 
 def chunk(name: str, number: int) -> pa.Table:
-    """Return the points of a chunk; a task of a worker that has the `Workplace` of this name."""
+    """Return the points of a chunk; a task of a worker that has the `Remote` of this name."""
     place = _here(name)
     with place.turn:
         return place.pricer.chunk(number)
@@ -53,7 +53,7 @@ def points(name: str, numbers: Sequence[int]) -> pa.Table:
         return place.pricer.points(numbers)
 
 
-def _here(name: str) -> Workplace:
+def _here(name: str) -> Remote:
     found = distributed.get_worker().plugins[name]
-    assert isinstance(found, Workplace)
+    assert isinstance(found, Remote)
     return found
