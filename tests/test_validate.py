@@ -183,3 +183,16 @@ def test_bad_input_is_refused_in_one_line_before_anything_runs(
     (line,) = [text for text in result.output.splitlines() if text.startswith("Error")] or [result.output.strip()]
     assert said in line
     assert not list(tmp_path.iterdir())
+
+
+def test_a_technique_that_does_not_apply_is_remembered_with_its_reason(tmp_path: Path) -> None:
+    table = tmp_path / "rows.csv"
+    host, cases = Host("a machine"), [ComparedCase("lenet5", 2, ("slu",))]
+    found, missing = measure_cases(str(table), cases, host, 1, 1)
+    assert len(missing) == 1
+    assert missing[0].startswith("slu on lenet5")
+    assert all(row.metric != "not_applicable" for row in found)
+    before = table.read_bytes()
+    again = measure_cases(str(table), cases, host, 1, 1)
+    assert again == (found, missing)
+    assert table.read_bytes() == before

@@ -31,6 +31,7 @@ METRICS: Mapping[str, Metric] = {
     "reserved_memory": Metric("byte", "most that the caching allocator held from the device"),
     "resident_memory": Metric("byte", "most physical memory of the process"),
     "out_of_memory": Metric("1", "1: it did not fit into memory", least=1.0, reaches_least=True, most=1.0),
+    "not_applicable": Metric("1", "1: the technique does not apply; the source says why", 1.0, True, 1.0),
     "macs": Metric("MAC", "multiply-accumulates of one execution", reaches_least=True),
     "flops": Metric("FLOP", "floating-point operations of one execution, 2 a MAC", reaches_least=True),
     "loss": Metric("1", "training loss at the end", least=float("-inf")),

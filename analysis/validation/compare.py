@@ -48,6 +48,8 @@ def compare(
         whole = row.phase == "" or row.kind == "op"
         if row.metric == "out_of_memory":
             reasons.add("did not fit into memory")
+        elif row.metric == "not_applicable":
+            reasons.add(row.source)
         elif row.kind == "op" and row.metric == "latency":
             ops.append(row)
         elif row.kind in ("step", "memory") and row.metric in _OF_STEPS and row.batch is not None and whole:

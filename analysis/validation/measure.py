@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from simulator.errors import TrainwattError
 if TYPE_CHECKING:
     from workloads.measuring.case import Host, Value
     from workloads.measuring.compared import ComparedCase, Variant
+
+
+REFUSED = "not_applicable"
 
 
 @dataclass(frozen=True)
@@ -60,12 +63,12 @@ def measure_cases(
                 missing.append(f"{case.what} at batch {case.batch}: {error or 'does not fit into memory'}")
             else:
                 measured = _rows(case, host, variants)
-                missing += [f"{v.technique} on {case.what}: {v.refused}" for v in variants if v.refused]
                 kept = [row for row in kept if row not in own] + measured
                 write(path, kept)
                 found += measured
         progress((number + 1) / len(cases))
-    return tuple(found), tuple(missing)
+    refused = [f"{r.settings[APPLIED]} on {r.what}: {r.source}" for r in found if r.metric == REFUSED]
+    return tuple(row for row in found if row.metric != REFUSED), (*refused, *missing)
 
 
 def rows_of(rows: Sequence[Row], case: ComparedCase, host: Host) -> list[Row]:
@@ -86,10 +89,18 @@ def _complete(rows: Sequence[Row], case: ComparedCase) -> bool:
 
 
 def _rows(case: ComparedCase, host: Host, variants: Sequence[Variant]) -> list[Row]:
+    """Return a row for each value, and one for each technique that does not apply, so that it is not tried again."""
+    from workloads.measuring.case import Value
+
     def row(variant: Variant, value: Value) -> Row:
         parameters = {"optimizer": case.optimizer, "precision": "fp32"}
         if variant.technique:
             parameters |= {APPLIED: variant.technique, FOUND: variant.found}
         return row_of(_Of(case.what, case.batch, parameters), host, value)
 
-    return [row(variant, value) for variant in variants for value in variant.values]
+    def refused(variant: Variant) -> Row:
+        said = row(replace(variant, found=variant.technique), Value("step", "", REFUSED, 1.0))
+        return replace(said, source=" ".join(variant.refused.split()))
+
+    measured = [row(variant, value) for variant in variants for value in variant.values]
+    return measured + [refused(variant) for variant in variants if variant.refused]
