@@ -8,30 +8,19 @@ from typing import Any, cast
 
 import numpy as np
 
-from simulator.allocators.replaying import Reserved
-from simulator.cost import Cost, HardwareModel
-from simulator.graph import Graph
+from hwmodels.wrapped import Wrapped
+from simulator.cost import Cost
 from simulator.units import show
-from simulator.work import Ints, Work
+from simulator.work import Work
 
 
 @dataclass(frozen=True)
-class AboveIdle:
+class AboveIdle(Wrapped):
     """`model` with energy' = energy - static power * time, and the same of waiting; all else is as `model` says."""
-
-    model: HardwareModel
-
-    @property
-    def name(self) -> str:
-        return self.model.name
 
     @property
     def static_w(self) -> float:
         return 0.0
-
-    @property
-    def memory_bytes(self) -> float:
-        return self.model.memory_bytes
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -57,11 +46,6 @@ class AboveIdle:
             rails={**cost.rails, "idle subtracted": -idle} if cost.rails else {},
         )
 
-    def in_step(self, work: Work, graph: Graph) -> Work:
-        """Return the work of a step with what its ops meet there, where the device tells that from an op alone."""
-        found = getattr(self.model, "in_step", None)
-        return work if found is None else cast(Work, found(work, graph))
-
     @property
     def interval(self) -> object:
         """The prediction interval of the device's times, where it is calibrated."""
@@ -71,14 +55,6 @@ class AboveIdle:
         """Return what of `work` is outside of what was measured, where the device is calibrated."""
         found = getattr(self.model, "outside", None)
         return {} if found is None else cast(dict[int, str], found(work))
-
-    def workspace_bytes(self, graph: Graph) -> Ints:
-        return self.model.workspace_bytes(graph)
-
-    def reserved(self, graph: Graph) -> Reserved | None:
-        """Return what the device's allocator reserves, where it has one."""
-        replayed = getattr(self.model, "reserved", None)
-        return None if replayed is None else cast(Reserved, replayed(graph))
 
     def explain(self, work: Work, row: int) -> tuple[tuple[str, str], ...]:
         return (*self.model.explain(work, row), ("above idle", f"less {self._subtracted} x latency"))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from hwmodels.corrected.correction import Correction
-from simulator.allocators.replaying import Reserved
+from hwmodels.wrapped import Wrapped
 from simulator.cost import Cost, HardwareModel
-from simulator.graph import Graph
-from simulator.work import Floats, Ints, Work
+from simulator.work import Floats, Work
 
 
 @dataclass(frozen=True)
@@ -26,29 +25,16 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Corrected:
+class Corrected(Wrapped):
     """`model` with latency' = latency * exp(g), g as `correction` says.
 
     Rails that flow as long as an op takes (`Cost.flowing`) follow the time, the energy of arithmetic and of bytes does
     not. `source` says what it was fitted to; `interval` holds for whole steps, None where too little was measured.
     """
 
-    model: HardwareModel
     correction: Correction = field(hash=False)
     source: str
     interval: Interval | None = None
-
-    @property
-    def name(self) -> str:
-        return self.model.name
-
-    @property
-    def static_w(self) -> float:
-        return self.model.static_w
-
-    @property
-    def memory_bytes(self) -> float:
-        return self.model.memory_bytes
 
     @property
     def assumptions(self) -> tuple[str, ...]:
@@ -62,19 +48,6 @@ class Corrected:
         """Return the cost of `work`, its times corrected."""
         cost = self.model.price(work)
         return corrected(cost, np.exp(self.correction.log_factor(work)), beside_s(self.model, work, cost))
-
-    def in_step(self, work: Work, graph: Graph) -> Work:
-        """Return the work of a step with what its ops meet there, where the model tells that from an op alone."""
-        found = getattr(self.model, "in_step", None)
-        return work if found is None else cast(Work, found(work, graph))
-
-    def workspace_bytes(self, graph: Graph) -> Ints:
-        return self.model.workspace_bytes(graph)
-
-    def reserved(self, graph: Graph) -> Reserved | None:
-        """Return what the device's allocator reserves, where it has one."""
-        replayed = getattr(self.model, "reserved", None)
-        return None if replayed is None else cast(Reserved, replayed(graph))
 
     def outside(self, work: Work) -> dict[int, str]:
         """Return why rows of `work` are outside of what was measured, by row; nothing of those within."""
