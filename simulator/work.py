@@ -123,6 +123,14 @@ class Operand:
                 count = count * extent
         return count
 
+    @property
+    def channels_last(self) -> bool:
+        """Whether the channels of an image (N, C, H, W) lie next to each other, in a way that shows in its strides."""
+        if len(self.shape) != 4 or not (isinstance(self.stride[1], int) and self.stride[1] == 1):
+            return False
+        channels, rows, columns = self.shape[1:]
+        return bool(np.all((channels > 1) & (rows * columns > 1)))
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -147,6 +155,7 @@ class Work:
     operand in bits, and how many leading bits of each are done already, as `simulator.bits` annotates; 0 if not given.
 
     `kind`, shape (rows,), holds places of the op's kind in `simulator.rules.kinds()`, -1 where it is not told.
+    `channels_last`, shape (rows,), is 1 where an operand is an image whose channels lie next to each other, else 0.
 
     Where an op stands in a step decides more than its shapes say, on devices that ask `simulator.reuse`. `off_core` and
     `off_chip`, shape (rows,), are the shares of its operands' bytes that have left the caches of a core, and all
@@ -172,9 +181,10 @@ class Work:
     off_core: Floats = field(default_factory=lambda: np.zeros(0))
     off_chip: Floats = field(default_factory=lambda: np.zeros(0))
     framework: Floats = field(default_factory=lambda: np.zeros(0))
+    channels_last: Floats = field(default_factory=lambda: np.zeros(0))
 
     def __post_init__(self) -> None:
-        for name, absent in (("off_core", -1.0), ("off_chip", -1.0), ("framework", 0.0)):
+        for name, absent in (("off_core", -1.0), ("off_chip", -1.0), ("framework", 0.0), ("channels_last", 0.0)):
             if len(getattr(self, name)) != len(self.kernel):
                 object.__setattr__(self, name, np.full(len(self.kernel), absent))
         if len(self.kind) != len(self.kernel):
@@ -221,7 +231,7 @@ def stack(works: Sequence[Work]) -> Work:
     dtypes = tuple(dict.fromkeys(name for work in works for name in work.dtypes))
     first_row = np.cumsum([0, *(len(work.kernel) for work in works[:-1])])
     numbers = ("launches", "macs", "flops", "read_bytes", "written_bytes", "runs")
-    columns = ("kernel", "part", "bits", "kind", *numbers, "off_core", "off_chip", "framework")
+    columns = ("kernel", "part", "bits", "kind", *numbers, "off_core", "off_chip", "framework", "channels_last")
     return Work(
         **{name: np.concatenate([getattr(work, name) for work in works]) for name in columns},
         dtype=np.concatenate([_codes(work.dtypes, dtypes)[work.dtype] for work in works]),
@@ -282,6 +292,7 @@ def work_of(
     rows: list[Row] = []
     dtypes: list[str] = []
     bits: list[tuple[int, ...]] = []
+    last: list[bool] = []
     missing: dict[str, None] = {}
     distinct = alike(graph, ops)
     for op in [graph.ops[i] for i in distinct.first]:
@@ -306,11 +317,13 @@ def work_of(
             )
             rows.append(_read_once(rule(call), call, repeated(op.inputs)))
         dtypes.append(_compute_dtype(graph, op.inputs or op.outputs))
+        last.append(any(operand(t).channels_last for t in (*op.inputs, *op.outputs)))
         bits.append((*op.attrs.get(BITS, (0, 0)), *op.attrs.get(DONE, (0, 0))))
     points = np.broadcast_shapes(*map(np.shape, sizes.values()))
     runs = [op.runs for op in (graph.ops if ops is None else [graph.ops[i] for i in ops])]
     kind = np.array([place.get(graph.ops[i].kind, -1) for i in distinct.first], dtype=np.int64)
-    return _columns(rows, dtypes, bits, kind, distinct.row_of_op, runs, points, tuple(missing))
+    found = _columns(rows, dtypes, bits, kind, distinct.row_of_op, runs, points, tuple(missing))
+    return replace(found, channels_last=np.array(last, dtype=np.float64))
 
 
 def _read_once(row: Row, call: Call, again: tuple[int, ...]) -> Row:

@@ -51,10 +51,12 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_a_measured_board_becomes_a_device_that_other_commands_take(tmp_path: Path) -> None:
     table, path, said = tmp_path / "pi.csv", tmp_path / "my-pi.toml", tmp_path / "said.json"
-    write(table, op_rows())
+    rows = op_rows()
+    write(table, [*rows, replace(rows[0], metric="slowed", unit="1", value=1.3)])
     options = ("--base", "raspberry-pi-4b", "-o", str(path), "--json", str(said), "--plot", str(tmp_path / "p.png"))
     code, output = run(str(table), *options)
     assert code == 0, output
+    assert "held up while it measured: 1;" in output
     step = trace("resnet8-cifar", batch=8)
     slower = estimate(step, device(path)).total.latency_s / estimate(step, device("raspberry-pi-4b")).total.latency_s
     assert slower == pytest.approx(FACTOR, rel=0.1)

@@ -235,7 +235,7 @@ def test_an_op_of_each_kind_makes_what_its_signature_says(what: str) -> None:
 @pytest.mark.parametrize("operands", ["warm", "cold"])
 def test_an_op_is_timed(operands: str) -> None:
     case = OpCase("relu", "forward", 2, {"c": 8, "h": 16, "operands": operands})
-    (value,) = case.measure(2, 1, time.monotonic() - 1)
+    value, *_ = case.measure(2, 1, time.monotonic() - 1)  # where the machine is held up, a second one says so
     assert 0 < value.value < 10
     assert (value.metric, value.repeats, value.spread) == ("latency", 1, None)
     assert (value.start_s is None) == (operands == "cold")

@@ -22,6 +22,7 @@ from analysis.validation.measure import measure_cases
 from analysis.validation.report import csv_text
 from hwmodels.device import device
 from simulator.estimate import estimate
+from workloads.measuring.board.pace import Unwatched
 from workloads.measuring.case import Host, Value
 from workloads.measuring.compared import ComparedCase, Variant
 from workloads.tracer import trace
@@ -100,6 +101,7 @@ def test_of_steps_that_take_a_second_half_is_left_where_half_of_the_mini_batches
 ) -> None:
     seconds = itertools.count()
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(seconds)))
+    monkeypatch.setattr("workloads.measuring.compared.this_pace", Unwatched)
     found = ComparedCase("lenet5", 2, ("smd{p=0.5}", "gradient-filter{patch=2,last=4}")).values(3, 1, float("inf"))
     plain, halved, refused = found
     assert [value.metric for value in plain.values] == ["latency", "peak_memory"]

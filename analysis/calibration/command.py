@@ -31,6 +31,9 @@ from analysis.output import check_picture, check_writable, progress_bar, write
 from hwmodels.device import CALIBRATION
 from simulator.errors import TrainwattError
 
+HELD_UP = ("slowed", "throttled")
+"""Metrics that tell, where they are above 0, that what was measured is not what the machine takes."""
+
 
 def calibrate_and_report(
     path: str, *, base: str, mode: str | None, output: str, only: Sequence[str], plot: str | None, json_path: str | None
@@ -57,6 +60,10 @@ def calibrate_and_report(
         calibrated, held = calibrate(base, parameters, measured, rows, source, progress)
     write(output, calibrated.text())
     click.echo(report.text(calibrated, held, machine), err=output == "-")
+    if held_up := sum(row.metric in HELD_UP and row.value > 0 for row in rows):
+        click.echo(
+            f"rows that say that the machine was held up while it measured: {held_up}; measure it left alone", err=True
+        )
     if plot is not None:
         draw(held, calibrated, plot)
     if json_path is not None:

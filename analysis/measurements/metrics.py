@@ -39,6 +39,9 @@ METRICS: Mapping[str, Metric] = {
     "temperature": Metric("degC", "of the hottest sensor", least=-273.15),
     "cpu_clock": Metric("Hz", "lowest seen of the processor's fastest core while it ran"),
     "gpu_clock": Metric("Hz", "lowest seen of the graphics processor while it ran"),
+    "slowed": Metric(
+        "1", "time of a fixed product of matrices beside it over its quickest time, where above 1.1", 1.0, True
+    ),
     "throttled": Metric(
         "1", "1: a clock fell or the firmware slowed it down while it ran", reaches_least=True, most=1.0
     ),

@@ -49,7 +49,7 @@ def _add(found: Signature, kind: str, ops: list[Op], tensors: list[Tensor]) -> N
 
 def _layout(operand: Operand) -> Layout:
     stride, step = [0] * len(operand.shape), 1
-    for axis in reversed(range(len(operand.shape))):
+    for axis in (1, 3, 2, 0) if operand.channels_last else reversed(range(len(operand.shape))):
         if operand.stored[axis] == operand.shape[axis]:
             stride[axis] = step
             step *= operand.shape[axis]

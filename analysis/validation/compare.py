@@ -50,6 +50,8 @@ def compare(
             reasons.add("did not fit into memory")
         elif row.metric == "not_applicable":
             reasons.add(row.source)
+        elif row.metric == "slowed":
+            reasons.add("says that the machine was held up while it measured")
         elif row.kind == "op" and row.metric == "latency":
             ops.append(row)
         elif row.kind in ("step", "memory") and row.metric in _OF_STEPS and row.batch is not None and whole:

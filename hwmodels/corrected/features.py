@@ -21,14 +21,18 @@ SHAPE = (
     "padding of k",
     "padding of c",
     "off chip",
+    "channels last",
 )
-"""Features of an op's shape, each but the last the base-2 logarithm of: MACs + FLOPs; bytes read and written; bytes
+"""Features of an op's shape, each but the last two the base-2 logarithm of: MACs + FLOPs; bytes read and written; bytes
 read over bytes written; images; output positions; groups; output and input channels of a group; r s; the stride.
 Kernels compute channels in blocks of `BLOCK`: what they compute of k and c over what was asked counts `PADDING` times.
-The last is the share of the operands that have left all caches, times `OFF_CHIP`, less of small operands."""
+Then the share of the operands that have left all caches, times `OFF_CHIP`, less of small operands; and `LAST` where the
+channels of images lie next to each other."""
 BLOCK = 16.0
 """Channels that an AVX-512 register holds in fp32; tiles of GPUs and FPGAs are multiples of it."""
 PADDING = 2.0
+LAST = 6.0
+"""So far apart are memory formats: other kernels run, but what shapes do to them is much alike."""
 OFF_CHIP = 4.0
 """So many octaves are operands in a cache from those in memory, whose rates differ by a factor of four to sixteen."""
 
@@ -61,7 +65,9 @@ def shape_features(work: Work) -> Floats:
     filled = [np.log2(np.maximum(column, 2.0**-20)) for column in columns]
     away = np.maximum(work.off_chip, 0.0)
     large = np.clip((filled[1] - SMALL) / (LARGE - SMALL), 0.0, 1.0)
-    filled.append(OFF_CHIP * large * (away if work.macs.ndim == 1 else away[:, None]))
+    last = LAST * work.channels_last
+    by_row = (away, last) if work.macs.ndim == 1 else (away[:, None], last[:, None])
+    filled += [OFF_CHIP * large * by_row[0], by_row[1]]
     return np.stack(np.broadcast_arrays(*filled), axis=-1)
 
 

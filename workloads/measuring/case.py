@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from workloads.measuring.board.pace import SLOWED
 from workloads.measuring.board.timing import Timing
 
 
@@ -61,7 +62,9 @@ class Host:
     software: Mapping[str, str] = field(default_factory=dict)
 
 
-def value_of(timing: Timing, kind: str, phase: str) -> Value:
-    """Return the latency that `timing` is of."""
+def latency_of(timing: Timing, kind: str, phase: str) -> tuple[Value, ...]:
+    """Return the latency that `timing` is of, and how much the machine was slowed if it was all along."""
     spread, repeats = timing.spread_s, len(timing.seconds)
-    return Value(kind, phase, "latency", timing.median_s, spread, repeats, timing.start_s, timing.end_s)
+    latency = Value(kind, phase, "latency", timing.median_s, spread, repeats, timing.start_s, timing.end_s)
+    slowed = Value(kind, phase, "slowed", timing.slowed, repeats=repeats)
+    return (latency, slowed) if timing.slowed > SLOWED else (latency,)

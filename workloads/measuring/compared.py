@@ -11,8 +11,10 @@ import torch
 
 from simulator.errors import TrainwattError
 from simulator.techniques import Technique, parse
+from workloads.measuring.board.op_timing import this_pace
+from workloads.measuring.board.pace import Steady, Unwatched
 from workloads.measuring.board.timing import Timing
-from workloads.measuring.case import Value, value_of
+from workloads.measuring.case import Value, latency_of
 from workloads.measuring.steps import OPTIMIZER, WARM_UP_STEPS, in_own_process, made_step
 from workloads.techniques import measured
 from workloads.tracing.step import Step, without_collection
@@ -55,42 +57,55 @@ class ComparedCase:
     def values(self, repeats: int, threads: int, deadline_s: float) -> list[Variant]:
         """Do what `measure` does, in this process."""
         torch.set_num_threads(threads)
-        runs, refused = {"": self._running("")}, []
+        pace = this_pace()
+        runs, refused = {"": self._running("", repeats, pace)}, []
         for text in self.techniques:
             try:
-                runs[text] = self._running(text)
+                runs[text] = self._running(text, repeats, pace)
             except TrainwattError as error:
                 refused.append(Variant(text, "", refused=str(error)))
         with without_collection():
             for run in runs.values():
                 for _ in range(WARM_UP_STEPS):
-                    run.once(keep=False)
-            for turn in range(max(repeats, 1)):
-                if turn and time.monotonic() >= deadline_s:
-                    break
+                    run.once()
+            while True:
                 for run in runs.values():
-                    run.once(keep=True)
+                    run.once_more()
+                if time.monotonic() >= deadline_s or all(run.steady.enough() for run in runs.values()):
+                    break
         found = [run.variant(text) for text, run in runs.items()]
         runs.clear()
         return [*(_with_peak(self, variant) for variant in found), *refused]
 
-    def _running(self, technique: str) -> _Running:
+    def _running(self, technique: str, repeats: int, pace: Unwatched) -> _Running:
         techniques = parse(technique) if technique else ()
-        return _Running(*made_step(self.what, self.batch, self.optimizer, techniques), techniques)
+        made = made_step(self.what, self.batch, self.optimizer, techniques)
+        return _Running(*made, techniques, repeats, pace)
 
 
 class _Running:
     """One of the steps that take turns."""
 
-    def __init__(self, step: Step, inputs: Any, targets: Any, techniques: Sequence[Technique]) -> None:
+    def __init__(
+        self,
+        step: Step,
+        inputs: Any,
+        targets: Any,
+        techniques: Sequence[Technique],
+        repeats: int,
+        pace: Unwatched,
+    ) -> None:
         self.step, self.inputs, self.targets, self.techniques = step, inputs, targets, techniques
-        self.seconds: list[float] = []
+        self.steady = Steady(repeats, pace)
 
-    def once(self, keep: bool) -> None:
-        """Run as many mini-batches as an update takes."""
-        seconds = sum(self._mini_batch() for _ in range(self.step.accumulate))
-        if keep:
-            self.seconds.append(seconds / self.step.accumulate)
+    def once(self) -> float:
+        """Run as many mini-batches as an update takes; return the seconds of one."""
+        return sum(self._mini_batch() for _ in range(self.step.accumulate)) / self.step.accumulate
+
+    def once_more(self) -> None:
+        """Run it once and note how long it took, unless that is known."""
+        if not self.steady.enough():
+            self.steady.once(self.once)
 
     def _mini_batch(self) -> float:
         for _ in range(MOST_PRESENTED):
@@ -102,8 +117,8 @@ class _Running:
     def variant(self, technique: str) -> Variant:
         found = ",".join(map(str, measured(self.techniques, self.step)))
         share = sum(self.step.executes() for _ in range(DRAWS)) / DRAWS
-        timing = Timing(tuple(seconds * share for seconds in self.seconds))
-        return Variant(technique, found, (value_of(timing, "step", ""),))
+        timing = Timing(tuple(seconds * share for seconds in self.steady.kept()), slowed=self.steady.slowed())
+        return Variant(technique, found, latency_of(timing, "step", ""))
 
 
 def _with_peak(case: ComparedCase, variant: Variant) -> Variant:

@@ -9,7 +9,7 @@ from simulator.errors import TrainwattError
 
 PACKAGE = "workloads.measuring.board"
 MODULES = (
-    *("telemetry", "power", "memory", "timing", "signatures", "spread", "cases", "calls", "op_timing"),
+    *("telemetry", "power", "memory", "pace", "timing", "signatures", "spread", "cases", "calls", "op_timing"),
     *("networks", "step_timing", "host", "records", "main"),
 )
 """In an order in which each needs only those before it."""

@@ -11,7 +11,7 @@ import torch
 from workloads.measuring.board.cases import op_set
 from workloads.measuring.board.memory import fits_not
 from workloads.measuring.board.op_timing import time_op
-from workloads.measuring.case import Value, value_of
+from workloads.measuring.case import Value, latency_of
 from workloads.tracing.step import without_collection
 from workloads.training.loop import threads as with_threads
 
@@ -37,7 +37,7 @@ class OpCase:
             if fits_not(error):
                 raise MemoryError(str(error)) from error
             raise
-        return (value_of(timing, "op", self.phase),)
+        return latency_of(timing, "op", self.phase)
 
 
 def op_cases(window_s: float = 0.0) -> tuple[OpCase, ...]:

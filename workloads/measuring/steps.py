@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,8 +23,10 @@ from simulator.graph import PHASES
 from simulator.techniques import Technique
 from workloads.measuring.allocator import keep_freed_memory
 from workloads.measuring.board.memory import fits_not
-from workloads.measuring.board.timing import Timing
-from workloads.measuring.case import Value, value_of
+from workloads.measuring.board.op_timing import this_pace
+from workloads.measuring.board.pace import Steady
+from workloads.measuring.board.timing import UNWATCHED, Timing
+from workloads.measuring.case import Value, latency_of
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
 from workloads.techniques import make_step
@@ -141,20 +144,22 @@ def _end_with_parent() -> None:
 def _values(case: StepCase, repeats: int, threads: int, deadline_s: float) -> list[Value]:
     torch.set_num_threads(threads)
     step, inputs, targets = made_step(case.what, case.batch, case.optimizer)
-    taken: list[dict[str, float]] = []
+    steady = Steady(repeats, UNWATCHED if case.window_s else this_pace())
     with without_collection():
         for _ in range(WARM_UP_STEPS):
             _run(step, inputs, targets)
         start_s, begun = time.time(), time.monotonic()
-        while not taken or (
-            (len(taken) < repeats or time.monotonic() - begun < case.window_s) and time.monotonic() < deadline_s
+        while not steady.count() or (
+            (not steady.enough() or time.monotonic() - begun < case.window_s) and time.monotonic() < deadline_s
         ):
-            taken.append(_run(step, inputs, targets))
+            steady.once(partial(_run, step, inputs, targets))
         end_s = start_s + time.monotonic() - begun
+    taken = steady.kept()
     values = []
     for phase in ("", *(phase for phase in PHASES if phase in taken[0])):
         when = (None, None) if phase else (start_s, end_s)  # a phase does not run back to back
-        values.append(value_of(Timing(tuple(seconds[phase] for seconds in taken), *when), "step", phase))
+        timing = Timing(tuple(seconds[phase] for seconds in taken), *when, slowed=1.0 if phase else steady.slowed())
+        values += latency_of(timing, "step", phase)
     del step, inputs, targets
     peak = real_peak_bytes(lambda: made_step(case.what, case.batch, case.optimizer))
     return [*values, Value("memory", "", "peak_memory", float(peak))]

@@ -35,11 +35,3 @@ def is_contiguous(operand: Operand, order: Sequence[int] | None = None) -> bool:
                 return False
             expected *= operand.shape[dim]
     return True
-
-
-def is_channels_last(operand: Operand) -> bool:
-    """Tell whether the channels of an image lie next to each other, in a way that shows in its strides."""
-    if len(operand.shape) != 4:
-        return False
-    channels, rows, columns = operand.shape[1:]
-    return bool(operand.stride[1] == 1 and channels > 1 and rows * columns > 1)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hwmodels.libraries.onednn import convolution, operators
-from hwmodels.libraries.onednn.call import Call, is_channels_last, is_contiguous
+from hwmodels.libraries.onednn.call import Call, is_contiguous
 from hwmodels.libraries.onednn.choice import uses_onednn
 from hwmodels.libraries.onednn.convolution import Footprint
 from hwmodels.libraries.onednn.geometry import Convolution, Machine
@@ -135,7 +135,7 @@ def _forward(call: Call, machine: Machine) -> int:
     """A transposed convolution runs as the input gradient of the convolution from its result to its input."""
     x, weight = call.inputs[:2]
     y = call.outputs[0]
-    channels_last = is_channels_last(x) or is_channels_last(weight)
+    channels_last = x.channels_last or weight.channels_last
     if call.attrs["transposed"]:
         footprint = convolution.grad_input(_geometry(call, y, weight, channels_last), machine)
     else:
@@ -149,7 +149,7 @@ def _grad_input(call: Call, machine: Machine) -> int:
     gradient, weight = call.inputs
     result = call.outputs[0]
     x = call.forward[0] if call.forward else result
-    channels_last = is_channels_last(x) or is_channels_last(weight)
+    channels_last = x.channels_last or weight.channels_last
     if call.attrs["transposed"]:
         footprint = convolution.forward(_geometry(call, gradient, weight, channels_last), machine)
     else:
@@ -183,7 +183,7 @@ def _grad_bias(call: Call, machine: Machine) -> int:
 def _second_half(
     call: Call, machine: Machine, gradient: Operand, x: Operand, weight: Operand, has_bias: bool
 ) -> Footprint:
-    channels_last = is_channels_last(x) or is_channels_last(weight)
+    channels_last = x.channels_last or weight.channels_last
     transposed = call.attrs["transposed"]  # its bias belongs to what is the input of the convolution that runs
     conv = _geometry(call, gradient if transposed else x, weight, channels_last)
     held = convolution.grad_weight(conv, machine, has_bias and not transposed)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from hwmodels.libraries.onednn.call import Call, is_channels_last, is_contiguous
+from hwmodels.libraries.onednn.call import Call, is_contiguous
 from hwmodels.libraries.onednn.geometry import Machine
 
 _FLOAT = 4
@@ -38,7 +38,7 @@ def upsample(call: Call, machine: Machine) -> int:
     channels-last tensors, with one or two taps, it needs nothing.
     """
     x, y, taps = call.inputs[0], call.outputs[0], _TAPS[call.kind]
-    if taps < 4 and is_channels_last(x):
+    if taps < 4 and x.channels_last:
         return 0
     if taps < 4 and sum(y.shape[2:]) <= sum(x.shape[2:]):
         return int(x.bytes + y.bytes)

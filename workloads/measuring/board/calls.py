@@ -30,7 +30,12 @@ def tensors_of(kind: str, signature: Signature, device: str) -> List[Any]:
 def _tensor(operand: Operand, device: str) -> Any:
     if operand.dtype == "int64":
         return torch.zeros(operand.stored, dtype=torch.int64, device=device)
-    return torch.randn(operand.stored, device=device).expand(operand.shape)
+    made = torch.randn(operand.stored, device=device)
+    if not operand.channels_last:
+        return made.expand(operand.shape)
+    if not hasattr(torch, "channels_last"):
+        raise Unavailable("channels_last")
+    return made.contiguous(memory_format=torch.channels_last).expand(operand.shape)
 
 
 def bind(kind: str, signature: Signature, tensors: List[Any]) -> Call:
@@ -106,8 +111,7 @@ def _convolution_backward(kind: str, tensors: List[Any], signature: Signature) -
     dy = tensors[0]
     if which == "bias":
         return lambda: dy.sum((0, 2, 3))  # as in PyTorch's own convolution_backward
-    wanted = signature.outputs[0].shape
-    x, w = torch.randn(wanted, device=dy.device), tensors[1]
+    x, w = _tensor(signature.outputs[0], str(dy.device)), tensors[1]
     if which == "weight":
         x, w = tensors[1], x
     geometry = _told(signature.attrs, _GEOMETRY)
@@ -122,7 +126,7 @@ def _convolution_backward(kind: str, tensors: List[Any], signature: Signature) -
 
 
 def _by_autograd(kind: str, signature: Signature, tensors: List[Any]) -> Call:
-    dy, x = tensors[0], torch.randn(signature.outputs[0].shape, device=tensors[0].device)
+    dy, x = tensors[0], _tensor(signature.outputs[0], str(tensors[0].device))
     with torch.enable_grad():
         y = DIFFERENTIATED[kind](x.requires_grad_(), signature.attrs)
     return lambda: torch.autograd.grad(y, x, dy, retain_graph=True)
@@ -259,6 +263,7 @@ BINDINGS: Dict[str, Bind] = {
     "convolution": _call_convolution,
     "mm": _call_product,
     "addmm": _call_product,
+    "addmm_": _method("addmm_"),
     "native_batch_norm": _call_batch_norm,
     "native_batch_norm_backward": _batch_norm_backward,
     "hardtanh": _with("hardtanh", "min_val", "max_val"),

@@ -7,7 +7,7 @@ Each is measured twice: with operands `warm`, the same from call to call, and `c
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 from workloads.measuring.board.signatures import Shape, signature
-from workloads.measuring.board.spread import spread_convolutions
+from workloads.measuring.board.spread import COLOURS, spread_convolutions, spread_products
 
 
 class Case(NamedTuple):
@@ -81,6 +81,8 @@ ALL_MAPS = [
     (960, 7),
     (64, 112),
 ]
+OTHER_FORMAT = 3
+"""Of so many sizes of convolutions one is measured in channels-last format too."""
 SOME_MAPS = [(64, 8), (144, 56), (160, 14), (64, 112)]
 """Channels and side of feature maps."""
 ON_ALL_MAPS = ("native_batch_norm", "native_batch_norm_backward", "relu_", "threshold_backward")
@@ -96,6 +98,10 @@ PRODUCTS = [
     (512, 512, 512),
 ]
 """Rows, outputs and inputs of linear layers, and squares."""
+LOW_RANK = [(64, 576, 4), (128, 64, 2), (256, 2304, 8), (512, 4608, 4)]
+"""Rows, columns and rank of what is added to a gradient in factors."""
+FILTERS_OF = [(16, 16), (64, 64), (128, 256), (512, 512)]
+"""Output and input channels of filters that are summed, each over its taps."""
 ROWS = [(1, 1000), (8, 1000), (32, 10), (64, 1000), (1568, 192), (3136, 96)]
 """Rows and the elements of each: scores of classes, and tokens."""
 PARAMETERS = [64, 1_000, 9_216, 36_864, 589_824, 2_359_296]
@@ -116,13 +122,14 @@ def _cases() -> Iterator[Tuple[str, Dict[str, Any], Optional[int]]]:
     for sizes, batches in CONVOLUTIONS:
         shape = _shape(sizes)
         for batch in batches:
-            yield "convolution", shape, batch
-            if sizes[0] != 3:  # nothing asks for the gradient of images
-                yield "convolution_grad_input", shape, batch
-            yield "convolution_grad_weight", shape, batch
+            for kind in _passes(sizes):
+                yield kind, shape, batch
     for sizes, batch in spread_convolutions():
-        for kind in ("convolution", "convolution_grad_input", "convolution_grad_weight"):
+        for kind in _passes(sizes):
             yield kind, _shape(sizes), batch
+    for number, (sizes, batch) in enumerate(spread_convolutions()):
+        for kind in _passes(sizes) if number % OTHER_FORMAT == 0 else ():
+            yield kind, dict(_shape(sizes), channels_last=1), batch
     for sizes, batches in WITH_BIAS:
         for batch in batches:
             yield "convolution", dict(_shape(sizes), bias=1), batch
@@ -132,14 +139,29 @@ def _cases() -> Iterator[Tuple[str, Dict[str, Any], Optional[int]]]:
             if batch * c * h * h <= LARGEST_ELEMENTS:
                 for kind in ON_ALL_MAPS:
                     yield kind, {"c": c, "h": h}, batch
+                    if batch == 8:
+                        yield kind, {"c": c, "h": h, "channels_last": 1}, batch
     for batch in (1, 8):
         yield from _on_some_maps(batch)
     for m, n, k in PRODUCTS:
         yield "addmm", {"m": m, "n": n, "k": k, "transposed": "b"}, None
         yield "mm", {"m": m, "n": k, "k": n}, None  # the gradient of the input, then of the weight
         yield "mm", {"m": n, "n": k, "k": m, "transposed": "a"}, None
+    for number, (m, n, k) in enumerate(spread_products()):
+        yield "mm", {"m": m, "n": n, "k": k, "transposed": ("none", "a", "b")[number % 3]}, None
+    for m, n, k in LOW_RANK:
+        yield "addmm_", {"m": m, "n": n, "k": k}, None
+    for batch, c in FILTERS_OF:
+        yield "sum", {"c": c, "h": 3}, batch
     yield from _on_rows()
     yield from _on_elements()
+
+
+def _passes(sizes: Shape) -> Iterator[str]:
+    yield "convolution"
+    if sizes[0] != COLOURS:  # nothing asks for the gradient of images
+        yield "convolution_grad_input"
+    yield "convolution_grad_weight"
 
 
 def _shape(sizes: Shape) -> Dict[str, Any]:
@@ -151,6 +173,11 @@ def _on_some_maps(batch: int) -> Iterator[Tuple[str, Dict[str, Any], Optional[in
         shape = {"c": c, "h": h}
         for kind in ON_SOME_MAPS:
             yield kind, shape, batch
+        if batch == 8:
+            for kind in ON_SOME_MAPS[-4:]:
+                yield kind, dict(shape, channels_last=1), batch
+            for kind in ("max_pool2d_with_indices", "max_pool2d_with_indices_backward"):
+                yield kind, dict(shape, r=3, stride=2, channels_last=1), batch
         # What a squeeze-and-excitation block does: a factor for each channel, and its gradient.
         yield "mul", dict(shape, broadcast=1), batch
         yield "mul", shape, batch

@@ -25,6 +25,7 @@ from workloads.measuring.board.cases import op_set
 from workloads.measuring.board.host import this_place
 from workloads.measuring.board.memory import fits_not
 from workloads.measuring.board.op_timing import time_op
+from workloads.measuring.board.pace import SLOWED
 from workloads.measuring.board.power import Meter, PowerLog, open_meter
 from workloads.measuring.board.records import Records, pairs
 from workloads.measuring.board.step_timing import time_step
@@ -149,7 +150,8 @@ def _ops(told: argparse.Namespace, device: str, deadline_s: float, window_s: flo
         def measure(case: Any = case) -> List[Row]:
             timing = time_op(case.kind, case.parameters, case.batch, told.repeats, deadline_s, device, window_s)
             found = {"metric": "latency", "value": timing.median_s, "spread": timing.spread_s}
-            return [dict(found, repeats=len(timing.seconds), start_s=timing.start_s, end_s=timing.end_s)]
+            latency = dict(found, repeats=len(timing.seconds), start_s=timing.start_s, end_s=timing.end_s)
+            return [latency, *_slowed(timing.slowed)]
 
         named = {"kind": "op", "what": case.kind, "parameters": pairs(case.parameters)}
         tasks.append(Task(dict(named, batch=case.batch, phase=case.phase), measure))
@@ -188,8 +190,13 @@ def _in_own_process(asked: Row, threads: int) -> List[Row]:
     if "error" in answer:
         raise (MemoryError if answer["memory"] else RuntimeError)(answer["error"])
     rows = [dict(held, phase=phase, metric="latency") for phase, held in answer["latency"].items()]
+    rows += _slowed(answer["slowed"])
     rows += [{"kind": "memory", "metric": metric, "value": value} for metric, value in answer["memory"].items()]
     return rows
+
+
+def _slowed(times: float) -> List[Row]:
+    return [{"metric": "slowed", "value": times}] if times > SLOWED else []
 
 
 def _one_step(asked: Mapping[str, Any]) -> Dict[str, Any]:

@@ -16,7 +16,7 @@ SETUP = ("kind", "what", "parameters", "batch", "phase", "device", "power_mode",
 UNITS = {
     **dict.fromkeys(("latency",), "s"),
     **dict.fromkeys(("peak_memory", "reserved_memory", "resident_memory"), "byte"),
-    **dict.fromkeys(("out_of_memory", "throttled"), "1"),
+    **dict.fromkeys(("out_of_memory", "slowed", "throttled"), "1"),
     **dict.fromkeys(("cpu_clock", "gpu_clock"), "Hz"),
     "temperature": "degC",
     "idle_power": "W",

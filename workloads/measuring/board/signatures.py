@@ -10,6 +10,7 @@ Parameters of an op, all whole numbers unless said otherwise (`n` is the row's b
   a channel spread over its map with `expanded` 1, `_adaptive_avg_pool2d` to side `out` 1, upsampling by `scale` 2;
 * on rows, `m` of `n` elements each: softmax, losses, layer norm, the `sum` over rows;
 * matrix products (m x k) (k x n), `transposed` `none`, `a` or `b`: which operand is a transposed view;
+* on images, also with `channels_last` 1: in that memory format, all of them;
 * on `elements` numbers, of `dtype` float32: updates of parameters, copies, fills, random numbers; the `_foreach_`
   forms on `tensors` of as many elements each.
 """
@@ -20,11 +21,13 @@ Shape = Tuple[int, ...]
 
 
 class Operand(NamedTuple):
-    """A tensor; `stored` is its shape before it is expanded (the same where it is not)."""
+    """A tensor; `stored` is its shape before it is expanded (the same where it is not). The channels of one that is
+    `channels_last`, of shape (N, C, H, W), lie next to each other."""
 
     shape: Shape
     dtype: str
     stored: Shape
+    channels_last: bool = False
 
 
 class Signature(NamedTuple):
@@ -54,9 +57,16 @@ def signature(kind: str, parameters: Mapping[str, Any], batch: Optional[int]) ->
     if batch is not None:
         sizes["batch"] = batch
     try:
-        return MAKERS[kind](kind, sizes)
+        made = MAKERS[kind](kind, sizes)
     except KeyError as error:
         raise ValueError(f"op {kind!r} without {error.args[0]!r}; its parameters do not say its operands") from None
+    if not sizes.get("channels_last", 0):
+        return made
+    return made._replace(inputs=list(map(_last, made.inputs)), outputs=list(map(_last, made.outputs)))
+
+
+def _last(one: Operand) -> Operand:
+    return one._replace(channels_last=len(one.shape) == 4)
 
 
 _WORDS = {"none": 0, "a": 1, "b": 2, "float32": 0, "int64": 1}
@@ -99,6 +109,8 @@ def _convolution(kind: str, of: Sizes) -> Signature:
 def _product(kind: str, of: Sizes) -> Signature:
     m, n, k = of["m"], of["n"], of["k"]
     factors = [operand(m, k), operand(k, n)]
+    if kind == "addmm_":
+        return Signature([operand(m, n), *factors], [operand(m, n)], [0], {"beta": 1, "alpha": 1}, "backward")
     attrs = {"transposed": ("none", "a", "b")[of.get("transposed", 0)]}
     if kind == "addmm":
         return Signature([operand(n), *factors], [operand(m, n)], [], dict(attrs, beta=1, alpha=1), "forward")
@@ -271,7 +283,7 @@ def _named(make: Make, names: str) -> Dict[str, Make]:
 MAKERS: Dict[str, Make] = {}
 for _made in (
     _named(_convolution, "convolution convolution_grad_input convolution_grad_weight convolution_grad_bias"),
-    _named(_product, "mm addmm"),
+    _named(_product, "mm addmm addmm_"),
     _named(_batch_norm, "native_batch_norm native_batch_norm_backward"),
     _named(_unary, "relu hardtanh hardswish hardsigmoid silu sigmoid tanh gelu"),
     _named(_in_place, "relu_ hardtanh_ hardswish_ hardsigmoid_ silu_ sigmoid_"),

@@ -10,7 +10,9 @@ import torch
 
 from workloads.measuring.board.memory import most_held
 from workloads.measuring.board.networks import IMAGE, build
-from workloads.measuring.board.timing import Timing
+from workloads.measuring.board.op_timing import this_pace
+from workloads.measuring.board.pace import Steady
+from workloads.measuring.board.timing import UNWATCHED, Timing
 
 STEP_WARM_UP = 2
 """The first step makes the optimizer's state, the second the gradients anew."""
@@ -61,12 +63,13 @@ def time_step(what: str, batch: int, repeats: int, left_s: float, device: str, w
     gc.disable()
     for _ in range(STEP_WARM_UP):
         _step(model, optimizer, images, targets, device)
-    taken: List[Dict[str, float]] = []
+    steady = Steady(repeats, UNWATCHED if device == "cuda" or window_s else this_pace())
     begun, start_s = time.monotonic(), time.time()
-    while not taken or (
-        (len(taken) < repeats or time.monotonic() - begun < window_s) and time.monotonic() - begun < left_s
+    while not steady.count() or (
+        (not steady.enough() or time.monotonic() - begun < window_s) and time.monotonic() - begun < left_s
     ):
-        taken.append(_step(model, optimizer, images, targets, device))
+        steady.once(lambda: _step(model, optimizer, images, targets, device))
+    taken = steady.kept()
     end_s = start_s + time.monotonic() - begun
     latency = {}
     for phase in ("", *STEP_PHASES):
@@ -74,7 +77,7 @@ def time_step(what: str, batch: int, repeats: int, left_s: float, device: str, w
         timing = Timing(tuple(seconds[phase] for seconds in taken), *when)
         latency[phase] = {"value": timing.median_s, "spread": timing.spread_s, "repeats": len(taken)}
         latency[phase].update(start_s=when[0], end_s=when[1])
-    return {"latency": latency, "memory": most_held(device)}
+    return {"latency": latency, "slowed": steady.slowed(), "memory": most_held(device)}
 
 
 def _step(model: Any, optimizer: Any, images: Any, targets: Any, device: str) -> Dict[str, float]:

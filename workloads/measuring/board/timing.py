@@ -6,11 +6,15 @@ Warm: one call again and again; its operands, and the memory of its result, come
 Cold: before each repeat `COLD_BYTES` are passed through the caches, then calls are timed that each have operands of
 their own. Results are kept until the repeat ends, as a step keeps its activations: the allocator must find new memory
 for each, and the system new pages where it gave them back.
+
+Repeats beside slow probes of the machine's `pace` are made again, and do not count where others do.
 """
 
 import time
 from statistics import median
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from workloads.measuring.board.pace import Steady, Unwatched
 
 WARM_UP_CALLS = 2
 SHORTEST_S = 1e-3
@@ -27,11 +31,14 @@ Call = Callable[[], Any]
 
 
 class Timing(NamedTuple):
-    """Seconds of one call, once a repeat; from `start_s` to `end_s` of Unix time it ran back to back, or None."""
+    """Seconds of one call, once a repeat; from `start_s` to `end_s` of Unix time it ran back to back, or None.
+
+    `slowed` is what the machine took then over what it takes when left alone."""
 
     seconds: Tuple[float, ...]
     start_s: Optional[float] = None
     end_s: Optional[float] = None
+    slowed: float = 1.0
 
     @property
     def median_s(self) -> float:
@@ -58,8 +65,16 @@ def nothing() -> None:
     """Wait for nothing: the processor itself has run what was called when the call returns."""
 
 
+UNWATCHED = Unwatched()
+
+
 def time_calls(
-    call: Call, repeats: int, deadline_s: float = float("inf"), wait: Call = nothing, window_s: float = 0.0
+    call: Call,
+    repeats: int,
+    deadline_s: float = float("inf"),
+    wait: Call = nothing,
+    window_s: float = 0.0,
+    pace: Unwatched = UNWATCHED,
 ) -> Timing:
     """Time `call`, warmed up, `repeats` times, or at least once until `time.monotonic()` is `deadline_s`.
 
@@ -69,12 +84,17 @@ def time_calls(
     at_least = max(SHORTEST_S, window_s / repeats)
     calls = [call] * max(1, round(at_least / max(shortest, 1e-7)))
     start_s, begun = time.time(), time.monotonic()  # the clock of the day may be set meanwhile
-    timing = repeat(lambda: _seconds(calls, wait) / len(calls), repeats, deadline_s, window_s)
+    timing = repeat(lambda: _seconds(calls, wait) / len(calls), repeats, deadline_s, window_s, pace)
     return timing._replace(start_s=start_s, end_s=start_s + time.monotonic() - begun)
 
 
 def time_cold(
-    calls: Sequence[Call], flush: Call, repeats: int, deadline_s: float = float("inf"), wait: Call = nothing
+    calls: Sequence[Call],
+    flush: Call,
+    repeats: int,
+    deadline_s: float = float("inf"),
+    wait: Call = nothing,
+    pace: Unwatched = UNWATCHED,
 ) -> Timing:
     """Time `calls`, all alike but for their operands, once in each repeat, after a `flush` of the caches."""
 
@@ -84,20 +104,23 @@ def time_cold(
         kept: List[Any] = []
         return _seconds(calls, wait, kept) / len(calls)
 
-    return repeat(one, repeats, deadline_s)
+    return repeat(one, repeats, deadline_s, pace=pace)
 
 
-def repeat(once: Callable[[], float], repeats: int, deadline_s: float, window_s: float = 0.0) -> Timing:
-    """Time `once` again and again: `repeats` times, fewer past `deadline_s` or `LONGEST_S`, more to fill `window_s`."""
-    taken: List[float] = []
+def repeat(
+    once: Callable[[], float], repeats: int, deadline_s: float, window_s: float = 0.0, pace: Unwatched = UNWATCHED
+) -> Timing:
+    """Time `once` again and again: `repeats` times, fewer past `deadline_s` or `LONGEST_S`, more to fill `window_s` or
+    for want of quiet."""
+    steady = Steady(repeats, pace)
     begun = time.monotonic()
-    while not taken or time.monotonic() < deadline_s:
+    while not steady.count() or time.monotonic() < deadline_s:
         spent = time.monotonic() - begun
-        enough = len(taken) >= repeats or (len(taken) >= FEWEST_REPEATS and spent > LONGEST_S)
-        if taken and enough and spent >= window_s:
+        enough = steady.enough() or (steady.count() >= FEWEST_REPEATS and spent > LONGEST_S)
+        if steady.count() and enough and spent >= window_s:
             break
-        taken.append(once())
-    return Timing(tuple(taken))
+        steady.once(once)
+    return Timing(tuple(steady.kept()), slowed=steady.slowed())
 
 
 def _seconds(calls: Sequence[Call], wait: Call, kept: Optional[List[Any]] = None) -> float:
