@@ -7,19 +7,21 @@ Gradients are dropped between steps, as the measured peaks say. Errors of alloca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from tx2_data import FITTED_LEVELS, Rows, exact, only, rows
+from tx2_data import FITTED_LEVELS, Rows, exact, rows
 from tx2_steps import work_at
 
 from analysis.calibration.baselines import Trees
 from analysis.calibration.measured import Measured
+from analysis.calibration.memory_used import Steps, fit_memory_used
 from hwmodels.gpu.model import Gpu
 from simulator.graph import Graph
-from simulator.work import Floats
+from simulator.memory import storage_bytes
+from simulator.work import Flags, Floats
 
 MIB = 2**20
 COLUMNS = ("torch_max_alloc_mib", "torch_max_reserved_mib", "os_mem_used_delta_mib")
@@ -93,37 +95,78 @@ def _steps_off(one: Replayed, limit_mib: float) -> int:
 def used(table: Mapping[tuple[str, int], Replayed], graphs: Mapping[tuple[str, int], Graph]) -> list[dict[str, Any]]:
     """Return errors of the memory that the system counts as used, as in table (a) of latency: fitted to some levels.
 
-    Ours is a + b * reserved memory, of least squared relative errors, beside trees on the published features.
+    Ours is `fit_memory_used`, beside a + b * reserved memory, of least squared relative errors, and beside trees on the
+    published features.
     """
     lines: list[dict[str, Any]] = []
     for network in dict.fromkeys(name for name, _ in table):
-        parts = {True: [], False: []}  # type: dict[bool, list[tuple[Floats, Measured]]]
-        for (name, level), one in table.items():
-            good = np.flatnonzero(one.measured.ok & (one.measured.values[:, 2] > 0))
-            if name == network and good.size:
-                batches = one.measured.batch.tolist()
-                # Trees do not care that these are MiB.
-                values = np.maximum(one.measured.values[:, 2], 1.0)
-                whole = Measured(work_at(graphs[name, level], batches), np.nan_to_num(values, nan=1.0), name)
-                parts[level in FITTED_LEVELS].append((one.reserved[good], only(whole, good)))
+        parts = {
+            of_fit: [
+                _counted(one, graphs[name, level], name, level)
+                for (name, level), one in table.items()
+                if name == network and (level in FITTED_LEVELS) is of_fit and _is_counted(one).any()
+            ]
+            for of_fit in (True, False)
+        }
         if not (parts[True] and parts[False]):
             continue
-        (known, known_mib), (new, new_mib) = (
-            (np.concatenate([r for r, _ in part]), np.concatenate([o.seconds for _, o in part]))
-            for part in parts.values()
-        )
-        line = np.linalg.lstsq(np.stack([1.0 / known_mib, known / known_mib], 1), np.ones(known.size), rcond=None)[0]
-        ours = np.abs((line[0] + line[1] * new) / new_mib - 1.0)
-        trees = Trees().fit([one for _, one in parts[True]])
-        theirs = np.abs(np.concatenate([trees.seconds(one) for _, one in parts[False]]) / new_mib - 1.0)
-        lines.append(
-            {
-                "network": network,
-                "predicted": new.size,
-                "ours": 100 * float(ours.mean()),
-                "trees": 100 * float(theirs.mean()),
-                "published_trees": PUBLISHED.get(network),
-            }
-        )
-    mean = {name: float(np.mean([line[name] for line in lines])) for name in ("ours", "trees")} if lines else {}
+        known, new = _joined(parts[True]), _joined(parts[False])
+        found = {
+            "ours": fit_memory_used(known.steps, known.used_mib).bytes(new.steps),
+            "line": _line(known, new),
+            "trees": _by_trees(known, new),
+        }
+        errors = {name: 100 * float(np.abs(mib / new.used_mib - 1.0).mean()) for name, mib in found.items()}
+        row = {"network": network, "fitted_to": known.used_mib.size, "predicted": new.used_mib.size}
+        lines.append({**row, **errors, "published_trees": PUBLISHED.get(network)})
+    names = ("ours", "line", "trees")
+    mean = {name: float(np.mean([line[name] for line in lines])) for name in names} if lines else {}
     return [*lines, {"network": "all", **mean, "published_trees": PUBLISHED["all"]}]
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Steps whose used memory was measured, MiB: as `fit_memory_used` and as trees see them, and what is reserved."""
+
+    steps: Steps
+    work: tuple[Measured, ...]
+    reserved_mib: Floats
+    used_mib: Floats
+
+
+def _is_counted(one: Replayed) -> Flags:
+    found: Flags = one.measured.ok & (one.measured.values[:, 2] > 0)
+    return found
+
+
+def _counted(one: Replayed, graph: Graph, network: str, level: int) -> Counted:
+    good = np.flatnonzero(_is_counted(one))
+    sizes = zip(storage_bytes(graph), graph.storages, strict=True)
+    parameters = sum(float(size) for size, storage in sizes if storage.role == "parameter") / MIB
+    same = np.ones(good.size)
+    steps = Steps(one.allocated[good], parameters * same, level * same.astype(np.int64))
+    mib = one.measured.values[good, 2]
+    # Trees do not care that these are MiB.
+    work = Measured(work_at(graph, one.measured.batch[good].tolist()), mib, network)
+    return Counted(steps, (work,), one.reserved[good], mib)
+
+
+def _joined(parts: Sequence[Counted]) -> Counted:
+    columns = (
+        np.concatenate([getattr(part.steps, name) for part in parts])
+        for name in ("allocated_bytes", "parameter_bytes", "graph")
+    )
+    reserved, mib = (np.concatenate([getattr(part, name) for part in parts]) for name in ("reserved_mib", "used_mib"))
+    return Counted(Steps(*columns), tuple(one for part in parts for one in part.work), reserved, mib)
+
+
+def _by_trees(known: Counted, new: Counted) -> Floats:
+    trees = Trees().fit(known.work)
+    return np.concatenate([trees.seconds(one) for one in new.work])
+
+
+def _line(known: Counted, new: Counted) -> Floats:
+    columns = np.stack([1.0 / known.used_mib, known.reserved_mib / known.used_mib], 1)
+    coefficients = np.linalg.lstsq(columns, np.ones(len(columns)), rcond=None)[0]
+    found: Floats = coefficients[0] + coefficients[1] * new.reserved_mib
+    return found

@@ -13,6 +13,7 @@ from simulator.allocators.replaying import replay_steps
 from simulator.estimate import estimate
 from simulator.graph import Graph
 from simulator.report import to_json
+from simulator.work import work_of
 from workloads.tracer import trace
 
 
@@ -33,6 +34,21 @@ def test_only_convolutions_take_workspace_and_no_more_than_the_chip_allows(step:
     assert all(op.kind.startswith("convolution") for op, size in zip(step.ops, taken, strict=True) if size)
     tight = replace(tx2, chip=replace(tx2.chip, workspace_bytes=1000.0))
     assert tight.workspace_bytes(step).max() <= 1000
+
+
+def test_forward_passes_write_no_transformed_images_and_gradients_may(tx2: Any) -> None:
+    # Filters transformed to 4x4 take 16/9 of the filters; the images' own are 36/16 of all operands for F(4x4, 3x3).
+    step = trace("resnet18", batch=32)
+    taken = dict(zip(((op.kind, op.layer) for op in step.ops), tx2.workspace_bytes(step).tolist(), strict=True))
+    filters, images = 4 * 64 * 64 * 9, 4 * 32 * 64 * 56 * 56
+    assert taken["convolution", "layer1.0.conv1"] == 16 * filters // 9
+    assert taken["convolution_grad_weight", "layer1.0.conv1"] == 36 * filters // 9 + 2 * 36 * images // 16
+
+
+def test_workspace_is_the_same_at_one_batch_size_and_among_several(step: Graph, tx2: Any) -> None:
+    several = tx2.workspace_rows(work_of(step, [8, 64]))
+    for column, batch in enumerate((8, 64)):
+        assert several[:, column].tolist() == tx2.workspace_rows(work_of(step.rebatch(batch))).tolist()
 
 
 def test_less_workspace_is_never_faster(step: Graph, tx2: Any) -> None:
