@@ -9,7 +9,7 @@ network is the same in each.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from boards_rows import Rows
@@ -21,9 +21,11 @@ from simulator.rewriting.deploying import Runtime, deployed
 STAGES = (16, 32, 64)
 CELLS = 5
 CONVOLUTIONS = {"nor_conv_3x3": 3, "nor_conv_1x1": 1}
+BEFORE = "before"
+"""Layer of the op that makes a cell's input."""
 COLUMNS = ("network", "conv 3x3", "conv 1x1", "pool", "add", "sum", "relu", "mul", "clone")
 """Counts of a cell's ops that a linear model goes by; the first is 1. `sum` is 0 + x, with which Python's `sum` begins;
-`clone` an identity, where a runtime makes it a layer."""
+`clone` an identity, where a runtime makes it a layer; a chain of sums that is one op is one `add`."""
 
 
 def edges(cell: str) -> tuple[tuple[int, int, str], ...]:
@@ -48,11 +50,14 @@ def is_connected(cell: str) -> bool:
 def cell_graph(cell: str, identities: bool = False) -> Graph:
     """Return the forward pass of one cell on a map of 16 channels, as its module runs it, batch norm folded.
 
-    With `identities`, an edge that only passes its input on is an op, a copy, as TensorRT makes it a layer.
+    The map comes from a sum in layer `BEFORE`, of which a ReLU may become part, as behind another cell; the stem's
+    convolution takes one likewise. With `identities`, an edge that only passes its input on is an op, a copy, as
+    TensorRT makes it a layer.
     """
     step = Step("float32")
     map_ = (1, 16, 32, 32)
-    nodes = {0: step.tensor(*map_)}
+    nodes = {0: step.op("forward", "add", (step.tensor(*map_), step.tensor(*map_)), map_, alpha=1)}
+    step.ops[0] = replace(step.ops[0], layer=BEFORE)
     for source, node, op in edges(cell):
         x = nodes[source]
         if op in CONVOLUTIONS:
@@ -73,23 +78,24 @@ def cell_graph(cell: str, identities: bool = False) -> Graph:
 
 @cache
 def executed(cell: str, runtime: Runtime, identities: bool = False) -> tuple[str, ...]:
-    """Return the ops of a deployed cell in order, as `COLUMNS` names them."""
+    """Return the ops of a deployed cell in order, as `COLUMNS` names them; `add 3` adds three operands."""
     graph = deployed(cell_graph(cell, identities), runtime, zero="layer")
-    return tuple(_name(graph, op) for op in graph.ops)
+    return tuple(_name(graph, op) for op in graph.ops if op.layer != BEFORE)
 
 
 def _name(graph: Graph, op: Op) -> str:
     if op.kind == "convolution":
         taps = graph.tensors[op.inputs[1]].shape[-1]
         return f"conv {taps}x{taps}"
-    if op.kind == "add" and len(op.inputs) == 1:
-        return "sum"
+    if op.kind == "add" and len(op.inputs) != 2:
+        return "sum" if len(op.inputs) == 1 else f"add {len(op.inputs)}"
     return {"avg_pool2d": "pool"}.get(op.kind, op.kind)
 
 
 def counts(cell: str, runtime: Runtime, identities: bool = False) -> list[float]:
     """Return the numbers of `COLUMNS` of a cell."""
-    found = Counter(executed(cell, runtime, identities))
+    ops = executed(cell, runtime, identities)
+    found = Counter("add" if name.startswith("add") else name for name in ops)
     return [1.0, *(float(found[name]) for name in COLUMNS[1:])]
 
 
@@ -120,8 +126,9 @@ class Networks:
             return self.rows.convolution(channels, channels, size, int(name[-1]))
         if name == "pool":
             return self.rows.pool(channels, size, 3)
-        kind = "add" if name == "sum" else name
-        return self.rows.elementwise(kind, [(channels, *size)] * (2 if name == "add" else 1))
+        kind, _, operands = name.partition(" ")
+        count = int(operands or (2 if kind == "add" else 1))
+        return self.rows.elementwise("add" if kind == "sum" else kind, [(channels, *size)] * count)
 
     def _reduction(self, c: int, k: int, size: tuple[int, int]) -> list[int]:
         """Return the residual block that halves the map; the ReLU within is part of the convolution before it."""

@@ -5,6 +5,7 @@ UbiquitousLearning/Benchmark-On-Device-Training@752659f. Each batch size is left
     affine        t = a + b * batch, neither negative, of least squared relative errors
     proportional  t = b * batch
     calibrated    log-factors on the prices of the ops of the traced training step, on a model of the phone
+    chosen        affine or calibrated: which predicts the points at hand better, each from the others of them
     same power    energy alone: calibrated time x the mean power of the points that were fitted to
 
 The networks are ours of the same names: MNN's SqueezeNet has other channels and fewer parameters, which a fit to one
@@ -39,6 +40,8 @@ NETWORKS = {
 }
 TIME, ENERGY = "train_ms_per_batch", "train_energy_J_per_batch_above_idle"
 FORWARD = "infer_ms_mnn_session"
+CANDIDATES = ("affine", "calibrated")
+METHODS = ("proportional", *CANDIDATES, "chosen")
 FEWEST = 4
 """Points that a network must have on a device."""
 
@@ -69,17 +72,22 @@ def seen_of(network: str, rows: list[dict[str, str]], column: str, unit: float) 
     return observe([Measured(work, value, network) for work, value in zip(works, values, strict=True)])
 
 
+def predicted(seen: Observed, batch: Floats, method: str, rest: Ints) -> Floats:
+    """Return the prediction of every point, fitted to those of `rest`."""
+    if method == "chosen":
+        inner = seen.select(rest)
+        errors = {m: np.abs(left_out(inner, batch[rest], m) / inner.seconds - 1.0).mean() for m in CANDIDATES}
+        method = min(errors, key=lambda m: errors[m])
+    if method == "calibrated":
+        return seconds_on(fit(phone(), seen.select(rest)).model, seen)
+    columns = np.column_stack([np.ones_like(batch), batch])
+    return linear(columns if method == "affine" else batch[:, None], seen, rest)
+
+
 def left_out(seen: Observed, batch: Floats, method: str) -> Floats:
     """Return the prediction of each point from all others."""
-    found = np.empty(len(seen))
-    columns = {"affine": np.column_stack([np.ones_like(batch), batch]), "proportional": batch[:, None]}
-    for i in range(len(seen)):
-        rest: Ints = np.setdiff1d(np.arange(len(seen)), [i])
-        if method == "calibrated":
-            found[i] = seconds_on(fit(phone(), seen.select(rest)).model, seen)[i]
-        else:
-            found[i] = linear(columns[method], seen, rest)[i]
-    return found
+    points = np.arange(len(seen))
+    return np.array([predicted(seen, batch, method, np.setdiff1d(points, [i]))[i] for i in points])
 
 
 def times_forward(network: str, batch: int) -> float:
@@ -100,13 +108,13 @@ def phones(table: Table) -> Iterator[dict[str, Any]]:
         start["step/forward"] = float(np.median(forward)) if forward else None
         start["ours"] = times_forward(network, int(np.median(batch)))
         seen = seen_of(network, rows, TIME, 1e-3)
-        time = {method: left_out(seen, batch, method) for method in ("proportional", "affine", "calibrated")}
+        time = {method: left_out(seen, batch, method) for method in METHODS}
         yield {**start, "what": "time", **_errors(time, seen.seconds)}
         powered = [i for i, row in enumerate(rows) if row[ENERGY]]
         if len(powered) < FEWEST:
             continue
         joules = seen_of(network, [rows[i] for i in powered], ENERGY, 1.0)
-        energy = {m: left_out(joules, batch[powered], m) for m in ("proportional", "affine", "calibrated")}
+        energy = {m: left_out(joules, batch[powered], m) for m in METHODS}
         power = joules.seconds / seen.seconds[powered]
         others = (power.sum() - power) / (len(power) - 1)
         energy["same power"] = others * time["calibrated"][powered]

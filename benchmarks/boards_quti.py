@@ -34,17 +34,18 @@ from workloads.tracer import trace
 FILE = "qutibench/experimental_data.csv"
 MODES = {"maxn": "MAXN", "maxq": "MAXQ", "maxp": "MAXP_CORE_ALL"}
 """Our power modes by QuTiBench's; that its maxp has all cores is assumed (all Max-P have one GPU clock)."""
-TENSORRT = Runtime(merges=False)
+TENSORRT = Runtime(merges=False, chains=True)
+VITIS_AI = Runtime(merges=False)
 
 
 @cache
-def forward(name: str, percent: float) -> Graph | None:
-    """Return the deployed forward pass of a network, None where its definition is not known."""
+def forward(name: str, percent: float, runtime: Runtime) -> Graph | None:
+    """Return the forward pass of a network as a runtime executes it, None where its definition is not known."""
     known = network(name, percent)
     if known is None:
         return None
     model, shape = known
-    return deployed(trace(model, batch=2, input_shape=shape, classes=10, batch_norm="eval"), TENSORRT)
+    return deployed(trace(model, batch=2, input_shape=shape, classes=10, batch_norm="eval"), runtime)
 
 
 def tx2(table: Table) -> dict[str, Callable[[], Board]]:
@@ -62,7 +63,7 @@ def _in_mode(name: str, mode: str, rows: Table) -> Board:
     assert isinstance(model, Gpu)
     measured = []
     for row in rows:
-        graph = forward(row["NN_Topology"], float(row["PruningFactor"]))
+        graph = forward(row["NN_Topology"], float(row["PruningFactor"]), TENSORRT)
         if graph is None:
             continue
         work = work_of(graph.rebatch(int(row["batch/thread/stream"])))
@@ -88,7 +89,7 @@ def dpu(table: Table, space: Board | None) -> Iterator[dict[str, Any]]:
         models["calibrated"] = fit(Dpu(), seen.select(chosen), terms=ALL_TERMS).model
     for row in table:
         if row["HWType"] == "ZCU102-DPU" and row["batch/thread/stream"] == "1":
-            graph = forward(row["NN_Topology"], float(row["PruningFactor"]))
+            graph = forward(row["NN_Topology"], float(row["PruningFactor"]), VITIS_AI)
             if graph is not None:
                 seconds = 1e-3 * float(row["lat-comp"])
                 one = Measured(work_of(graph.rebatch(1)), np.float64(seconds), row["NN_Topology"])

@@ -6,7 +6,8 @@ In `--data`: `nasbench201/raspi4_pixel3_cifar10.csv.gz` (HW-NAS-Bench, via Hayeo
 
 What a runtime does with products with zero and with equal ops was read off the networks that have them: the converter
 of HW-NAS-Bench puts a zero into the weights of a convolution that leads nowhere else, LiteRT drops it, ONNX Runtime and
-TorchMobile execute it, torch2trt makes it a constant and an identity a layer.
+TorchMobile execute it, torch2trt makes it a constant and an identity a layer. TensorRT makes chains of ops over the
+same elements one.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from simulator.rewriting.deploying import Runtime
 Table = Sequence[dict[str, str]]
 
 HW_NAS_BENCH = Runtime(zeros="scale", merges=False)
-TENSORRT = Runtime(zeros="constant", merges=False)
+TENSORRT = Runtime(zeros="constant", merges=False, chains=True)
 FRAMEWORKS = {
     "litert": ("LiteRT", Runtime(zeros="drop")),
     "onnx": ("ONNX Runtime", Runtime(zeros="run")),

@@ -49,7 +49,13 @@ def test_a_composed_network_is_the_deployed_trace_of_the_whole(cell: str) -> Non
     graph = trace(
         nasbench201(cell), batch=1, input_shape=(3, 32, 32), classes=10, batch_norm="eval", rebatches=False
     )  # fmt: skip
-    for runtime in (Runtime("drop"), Runtime("scale", merges=False), Runtime("run"), Runtime("constant", merges=False)):
+    for runtime in (
+        Runtime("drop"),
+        Runtime("scale", merges=False),
+        Runtime("run"),
+        Runtime("constant", merges=False),
+        Runtime("constant", merges=False, chains=True),
+    ):
         rows = Rows()
         composed = rows.work(Networks(rows).ops(cell, runtime))
         assert totals(composed) == totals(work_of(deployed(graph, runtime, zero=r".*ops\.\d+|\d+")))
@@ -79,6 +85,31 @@ def test_what_is_left_of_a_cell_whose_convolution_is_dead(runtime: Runtime, expe
     from boards_cells import executed
 
     assert list(executed(SKIP_AND_DEAD, runtime)) == expected
+
+
+def test_chains_of_a_cell_are_one_op_and_a_relu_behind_a_sum_is_part_of_it() -> None:
+    from boards_cells import counts, executed
+
+    runtime = Runtime("constant", merges=False, chains=True)
+    cell = "|avg_pool_3x3~0|+|avg_pool_3x3~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|skip_connect~2|"
+    # Node 1 is 0 + pool, which two ReLUs take; node 2, 0 + pool + conv, goes into node 3, 0 + pool + conv + node 2
+    ops = ["pool", "sum", "pool", "relu", "conv 1x1", "pool", "relu", "conv 3x3", "add 4"]
+    assert list(executed(cell, runtime)) == ops
+    assert counts(cell, runtime) == [1, 1, 1, 3, 1, 1, 2, 0, 0]
+    single = "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|nor_conv_3x3~2|"
+    # Every ReLU alone takes a sum, the first that of the cell before
+    assert [name for name in executed(single, runtime) if name == "relu"] == []
+
+
+def test_the_chosen_method_is_the_one_that_predicts_the_points_at_hand() -> None:
+    from boards_phone import left_out, predicted, seen_of
+
+    batches = (1, 2, 4, 8, 16)
+    rows = [{"batch_size": str(b), "ms": str(7.0 + 3.0 * b)} for b in batches]
+    seen, batch = seen_of("Lenet", rows, "ms", 1e-3), np.array(batches, dtype=np.float64)
+    np.testing.assert_allclose(left_out(seen, batch, "chosen"), seen.seconds, rtol=1e-6)
+    twice = np.array([0, 1, 2, 3])
+    assert predicted(seen, batch, "chosen", twice)[4] == pytest.approx(predicted(seen, batch, "affine", twice)[4])
 
 
 def test_connected_is_a_cell_whose_output_depends_on_its_input() -> None:

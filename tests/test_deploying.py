@@ -116,6 +116,54 @@ def test_no_runtime_does_more_than_the_forward_pass(branches: Graph, zeros: str)
         assert work.total(work.traffic_bytes) < before.total(before.traffic_bytes)
 
 
+class Sums(nn.Module):
+    """Two chains of ops over the same elements; the result of the first is pooled too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.head = normalised(), normalised(), nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.a(x)
+        y += self.b(x)
+        y = torch.tanh(nn.functional.relu(y, inplace=True) + x)
+        y = nn.functional.avg_pool2d(y, 3, 1, 1) + (y + torch.sigmoid(y) * x)
+        return self.head(y.mean((2, 3)))
+
+
+def test_a_chain_of_ops_over_the_same_elements_is_one_op_that_reads_each_of_their_operands_once() -> None:
+    graph = traced(Sums())
+    apart, chained = (deployed(graph, Runtime(chains=chains)) for chains in (False, True))
+    kept = ["convolution", "convolution", "avg_pool2d", "mean", "addmm"]
+    assert sorted(kinds(apart)) == sorted([*kept, "add_", "relu_", "add", "tanh", "sigmoid", "mul", "add", "add"])
+    assert kinds(chained) == ["convolution", "convolution", "add", "avg_pool2d", "add", "mean", "addmm"]
+    first, second = (op for op in chained.ops if op.kind == "add")
+    assert len(first.inputs) == 3  # a(x), b(x), x
+    assert not first.mutates
+    assert set(second.inputs) == {*first.outputs, *chained.ops[3].outputs, first.inputs[-1]}
+    # Maps of 8 x 8 x 8 floats: 5 sums and products of 3 operands and 3 functions of 2 are two ops of 4 operands
+    before, after = (work_of(g) for g in (apart, chained))
+    saved = before.total(before.traffic_bytes) - after.total(after.traffic_bytes)
+    assert saved == (5 * 3 + 3 * 2 - 2 * 4) * 4 * 8**3
+    assert before.total(before.macs) == after.total(after.macs)
+
+
+class Gated(nn.Module):
+    """A map times the sigmoid of its means."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head((torch.tanh(x) * torch.sigmoid(x.mean((2, 3), keepdim=True))).mean((2, 3)))
+
+
+def test_an_op_over_fewer_elements_is_no_part_of_a_chain() -> None:
+    found = kinds(deployed(traced(Gated()), Runtime(chains=True)))
+    assert found == ["mean", "sigmoid", "mul", "mean", "addmm"]
+
+
 @pytest.mark.parametrize("batch", [1, 4])
 def test_a_deployed_graph_re_batches_like_the_one_that_it_is_made_of(batch: int) -> None:
     whole = deployed(traced(Straight(), batch=2), Runtime()).rebatch(batch)

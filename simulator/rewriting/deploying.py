@@ -4,7 +4,8 @@
 
 folded: a batch norm goes into the weights of the convolution before it. fused: a ReLU that alone takes the result of a
 convolution is part of it. live: what leads to no output of the network does not run. Products with zero, as in cells
-of an architecture search whose edge is `none`, and equal ops are what runtimes differ in (`Runtime`).
+of an architecture search whose edge is `none`, equal ops and chains of ops over the same elements are what runtimes
+differ in (`Runtime`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from simulator.rewriting.compose import forward_only
 from simulator.rewriting.edit import Edit
 from simulator.rewriting.folding import fold, folds, fuse_activation
 from simulator.rewriting.node import Node
+from simulator.rewriting.pointwise import fuse_pointwise
 
 ORDERLESS = frozenset({"add", "mul"})
 """Kinds of ops whose operands may change places."""
@@ -33,10 +35,13 @@ class Runtime:
     its result is added. Any other op on a constant runs. Except with "constant", 0 + x is x.
 
     `merges`: ops of one kind with the same operands and attributes are executed once.
+
+    `chains`: ops over elements of which one alone takes the result of the other are one (`pointwise`), as in TensorRT.
     """
 
     zeros: Literal["run", "constant", "drop", "scale"] = "drop"
     merges: bool = True
+    chains: bool = False
 
 
 def deployed(graph: Graph, runtime: Runtime, zero: str = "") -> Graph:
@@ -61,6 +66,8 @@ def deployed(graph: Graph, runtime: Runtime, zero: str = "") -> Graph:
     for node in [n for n in edit.nodes if n.kind == "convolution"]:
         fuse_activation(edit, node)
     _live(edit, results)
+    if runtime.chains:
+        fuse_pointwise(edit, results)
     return replace(edit.graph(), other=other)
 
 
