@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 
-from hwmodels.corrected.correction import Correction, Smooth, kernel
-from hwmodels.corrected.features import classes, families, kernel_of, shape_features
+from hwmodels.corrected.correction import Correction, Smooth, chosen, kernel
+from hwmodels.corrected.features import SHAPE, classes, families, kernel_of, shape_features
 from simulator.work import Floats, Ints, Work
 
-GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow")
+GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow", "images")
 """Terms of one kind share the standard deviation of their prior."""
-LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0}
-"""Length scales in octaves: over eight octaves most shapes of a network are alike, over three only neighbours."""
-CENTRES = {"shape, wide": 48, "shape, narrow": 160}
+LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0, "images": 1.0}
+"""Length scales in octaves: over eight octaves most shapes of a network are alike, over three only neighbours. With the
+number of images alone libraries change kernels from one to its double."""
+FEATURES = {"shape, wide": SHAPE, "shape, narrow": SHAPE, "images": ("images",)}
+CENTRES = {"shape, wide": 48, "shape, narrow": 160, "images": 24}
 """At most so many shapes of a class stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005)."""
 JITTER = 1e-6
 
@@ -29,15 +31,16 @@ class Basis:
     columns: Floats = field(repr=False)
     group: Ints
     names: tuple[str, ...]
-    smooth: tuple[tuple[str, str, float, Floats, Floats], ...] = field(repr=False)
+    smooth: tuple[tuple[str, str, str, Floats, Floats], ...] = field(repr=False)
+    """Group, by, of, centres and what whitens them."""
 
     def correction(self, coefficients: Floats, ranges: Mapping[str, Floats]) -> Correction:
         """Return the correction that these coefficients, shape (terms,), make."""
         factors = dict(zip(self.names, coefficients[: len(self.names)].tolist(), strict=True))
         parts, at = [], len(self.names)
-        for by, name, length, centres, whitening in self.smooth:
+        for group, by, name, centres, whitening in self.smooth:
             weights = whitening @ coefficients[at : at + len(centres)]
-            parts.append(Smooth(name, length, centres, weights, by))
+            parts.append(Smooth(name, LENGTHS[group], centres, weights, by, FEATURES[group]))
             at += len(centres)
         return Correction(factors, tuple(parts), ranges)
 
@@ -58,25 +61,27 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
         groups.append(2)
         terms.append(str(name))
     # What shapes do is much alike over the kinds of a family; what they do to a kind of op is told by near shapes.
-    by_group = {"shape, wide": ("family", np.array(families(work))), "shape, narrow": ("class", names)}
+    of_family = ("family", np.array(families(work)))
+    by_group = {"shape, wide": of_family, "shape, narrow": ("class", names), "images": of_family}
     smooth = []
     for group, length in LENGTHS.items():
         if group not in allowed:
             continue
         by, labels = by_group[group]
+        some = chosen(shapes, FEATURES[group])
         for name in sorted(set(labels[used])):
             own = used[labels[used] == name]
-            centres = spread_out(shapes[own], CENTRES[group])
+            centres = spread_out(some[own], CENTRES[group])
             if len(centres) < 2:
                 continue  # one shape: its class says it all
             root = cholesky(kernel(centres, centres, length) + JITTER * np.eye(len(centres)), lower=True)
             whitening = solve_triangular(root, np.eye(len(centres)), lower=True).T
             rows = np.flatnonzero(labels == name)
             made = np.zeros((len(names), len(centres)))
-            made[rows] = kernel(shapes[rows], centres, length) @ whitening
+            made[rows] = kernel(some[rows], centres, length) @ whitening
             columns += list(made.T)
             groups += [GROUPS.index(group)] * len(centres)
-            smooth.append((by, str(name), length, centres, whitening))
+            smooth.append((group, by, str(name), centres, whitening))
     return Basis(np.column_stack(columns), np.array(groups), tuple(terms), tuple(smooth))
 
 

@@ -27,8 +27,8 @@ def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
     """Return the terms of least mean |log error| on points that were held out, and the device's own numbers where they
     help.
 
-    Where whole networks are held out, fewer groups count as better unless more are clearly so: few networks tell little
-    of what goes beyond them. Else it is the other way round: priors hold all groups back already.
+    Of those that nothing is clearly better than, these are the fewest where whole networks are held out, as few
+    networks tell little of what goes beyond them. Else they are the most: priors hold all groups back already.
 
     Whole steps and single ops count half each where there are both.
     """
@@ -44,12 +44,15 @@ def choose(base: HardwareModel | Parameters, seen: Observed) -> Terms:
 
     sizes = range(1, len(GROUPS) + 1) if by_network(seen) else range(len(GROUPS), 0, -1)
     errors = {terms: error(terms) for terms in (Terms(False, GROUPS[:n]) for n in sizes)}
-    best = next(iter(errors))
-    for terms, found in errors.items():
-        if found < CLEARLY * errors[best]:
-            best = terms
+    best = nearly_best(errors)
     richer = Terms(numbers=True, groups=best.groups)
     return richer if isinstance(base, Parameters) and error(richer) < errors[best] else best
+
+
+def nearly_best(errors: Mapping[Terms, float]) -> Terms:
+    """Return the first of the terms that none are clearly better than, by their held-out errors."""
+    least = min(errors.values())
+    return next(terms for terms, found in errors.items() if least >= CLEARLY * found)
 
 
 def _some(seen: Observed) -> Observed:

@@ -1,11 +1,13 @@
 """How far each kind of term may go: standard deviations of priors and noise by the evidence of the data.
 
-    z ~ N(0, S),  S = sum over groups of sd^2 J J' + noise^2 / weight + graph^2 G + size^2 G exp(-d^2 / 2)
+    z ~ N(0, S),  S = sum over groups of sd^2 J J' + noise^2 / weight + s s' (graph^2 G + size^2 G exp(-d^2 / 2))
     log evidence = -1/2 z' S^-1 z - 1/2 log |S| + log-normal hyperpriors
 
 (MacKay 1992, type II maximum likelihood). Errors of one graph at several sizes go together, more so at like sizes,
 which G (1 for two points of one graph, else 0) and d (their distance in time, in octaves) grant: else many sizes of few
-graphs would pass for many graphs.
+graphs would pass for many graphs. They are errors of what the device takes for the graph's ops, so they show in a
+point as far as these do, which is s, the derivative by what all ops have in common: a step that only waits for its host
+tells nothing of them.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ TYPICAL: Mapping[str, float] = {
     "class": 0.2,
     "shape, wide": 0.3,
     "shape, narrow": 0.15,
+    "images": 0.1,
     STEPS: 0.03,
     "graph": 0.07,
     "size": 0.03,
@@ -99,12 +102,18 @@ class Linear:
                 of = self.jacobian[:, groups == name]
                 made[name] = of @ of.T
             elif name == "graph":
-                made[name] = same
+                made[name] = same * self._of_device
             elif name == "size":
-                made[name] = same * np.exp(-(np.subtract.outer(self.octave, self.octave) ** 2) / 2.0)
+                made[name] = same * self._of_device * np.exp(-(np.subtract.outer(self.octave, self.octave) ** 2) / 2.0)
             else:
                 made[name] = np.diag((noise == name) / self.weight)
         return made
+
+    @property
+    def _of_device(self) -> Floats:
+        """s s', shape (points, points)."""
+        share = self.jacobian[:, self.group.index("overall")]
+        return np.outer(share, share)
 
     def some(self, most: int) -> Linear:
         """Return at most so many of the points, evenly over their order."""

@@ -1,7 +1,8 @@
 """Corrections as plain numbers: what an op takes is its analytic price times exp(g).
 
     g(op) = overall + of its kernel class + of its class + sum over centres c of weight(c) k(op, c)
-    k(x, y) = exp(-|x - y|^2 / (2 length^2)) between ops of one family or class, x and y as `features.shape_features`
+    k(x, y) = exp(-|x - y|^2 / (2 length^2)) between ops of one family or class, x and y as `features.shape_features`,
+              all of them or some
 
 the posterior mean of a Gaussian process (Rasmussen & Williams 2006, 2.25) at the shapes that were measured; far from
 all of them g is what its class says, and without any measurement of it, what its kernel class says, or all.
@@ -25,7 +26,8 @@ LARGEST = 4.0
 
 @dataclass(frozen=True)
 class Smooth:
-    """What depends on the shape within one class or family (`by`), called `of`, at one length scale in octaves.
+    """What depends on the `features` of a shape within one class or family (`by`), called `of`, at one length scale in
+    octaves.
 
     `centres` has shape (n, features), `weights` (n,). Raises `TrainwattError` on construction where they do not fit.
     """
@@ -35,21 +37,30 @@ class Smooth:
     centres: Floats = field(repr=False)
     weights: Floats = field(repr=False)
     by: str = "class"
+    features: tuple[str, ...] = SHAPE
 
     def __post_init__(self) -> None:
         if self.by not in BY:
             raise unknown("kind of smooth correction", self.by, BY)
-        fits = self.centres.ndim == 2 and self.centres.shape == (len(self.weights), len(SHAPE))
+        for name in self.features:
+            if name not in SHAPE:
+                raise unknown("feature of shapes", name, SHAPE)
+        fits = self.centres.ndim == 2 and self.centres.shape == (len(self.weights), len(self.features))
         if not (fits and self.length > 0 and np.isfinite(self.centres).all() and np.isfinite(self.weights).all()):
             raise TrainwattError(
                 f"smooth correction of {self.of} with centres {self.centres.shape} and weights {self.weights.shape}; "
-                f"each of finite centres has {len(SHAPE)} features and a weight"
+                f"each of finite centres has {len(self.features)} features and a weight"
             )
 
     def __call__(self, shapes: Floats) -> Floats:
-        """Return the correction at `shapes`, whose last axis is that of features."""
-        found: Floats = kernel(shapes, self.centres, self.length) @ self.weights
+        """Return the correction at `shapes`, whose last axis is that of `SHAPE`."""
+        found: Floats = kernel(chosen(shapes, self.features), self.centres, self.length) @ self.weights
         return found
+
+
+def chosen(shapes: Floats, features: Sequence[str]) -> Floats:
+    """Return these features of `shapes`, whose last axis is that of `SHAPE`."""
+    return shapes if tuple(features) == SHAPE else shapes[..., [SHAPE.index(name) for name in features]]
 
 
 def kernel(shapes: Floats, centres: Floats, length: float) -> Floats:

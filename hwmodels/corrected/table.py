@@ -5,7 +5,7 @@ source = "board.csv, 353 rows ..."
 [calibration.factors]          log-factors by class, "all" for every op
 [calibration.errors]           their standard errors
 [calibration.ranges.CLASS]     least and largest: lists of the features of `features.SHAPE`
-[[calibration.smooth]]         of = CLASS, length, weights = [...], centres = [[...], ...]
+[[calibration.smooth]]         of = CLASS, length, weights = [...], centres = [[...], ...], features (default all)
 [calibration.interval]         coverage, low, high: measured over predicted
 """
 
@@ -68,6 +68,7 @@ def table_of(
             "by": part.by,
             "of": part.of,
             "length": part.length,
+            "features": list(part.features),
             "weights": rounded(part.weights),
             "centres": rounded(part.centres),
         }
@@ -98,10 +99,13 @@ def _smooth(part: Any, number: int) -> Smooth:
     where = f"calibration.smooth {number + 1}"
     if not isinstance(part, Mapping):
         raise TrainwattError(f"{where} is {part!r}; it must be a table")
-    reading.known(part, ("by", "of", "length", "weights", "centres"), where)
+    reading.known(part, ("by", "of", "length", "features", "weights", "centres"), where)
+    features = part.get("features", SHAPE)
+    if not isinstance(features, list | tuple):
+        raise TrainwattError(f"{where} has features {features!r}; they must be a list of names")
     weights = _matrix([part.get("weights")], where, columns=None)[0]
-    length, centres = _float(part.get("length"), where), _matrix(part.get("centres"), where)
-    return Smooth(reading.text(part, "of"), length, centres, weights, reading.text(part, "by"))
+    length, centres = _float(part.get("length"), where), _matrix(part.get("centres"), where, len(features))
+    return Smooth(reading.text(part, "of"), length, centres, weights, reading.text(part, "by"), tuple(features))
 
 
 def _interval(table: Mapping[str, Any]) -> Interval | None:
