@@ -48,6 +48,7 @@ class Pace(Unwatched):
     def probe(self) -> float:
         """Return the seconds of a probe now."""
         with torch.no_grad():
+            torch.mm(self._factor, self._factor)  # what ran before has driven the matrices out of the caches
             begun = time.perf_counter()
             for _ in range(self._calls):
                 torch.mm(self._factor, self._factor)
