@@ -7,6 +7,7 @@ alone and never by a repeat's own time, so the choice favours no time but that o
 """
 
 import time
+from bisect import insort
 from statistics import median
 from typing import Any, Callable, List, Tuple
 
@@ -16,32 +17,39 @@ SLOWED = 1.1
 """A probe that takes so many times the quickest one tells that the machine is held up."""
 PATIENCE = 3
 """At most so many times the repeats that are asked for are made to find quiet ones."""
-SIDE = 160
-"""Of the matrices: three of them leave most of a second-level cache to what is measured."""
+SIDE, SIDE_OF_THREADS = 160, 384
+"""Of the matrices: three of them leave most of a second-level cache to what is measured; several threads have so much
+to do that waking them counts little."""
 PROBE_S = 4e-4
 FIRST_PROBES = 50
+QUICK = 0.05
+"""The quickest probe is that at this quantile: when threads wake is chance, and a single one may be lucky."""
 
 
 class Unwatched:
     """The pace of a machine that is not probed: always the same."""
 
-    least_s = 1.0
-
     def probe(self) -> float:
         """Return the same each time."""
-        return self.least_s
+        return 1.0
+
+    def quick_s(self) -> float:
+        """Return what a probe takes when the machine is left alone, as far as was seen."""
+        return 1.0
 
 
 class Pace(Unwatched):
-    """Probes this processor with as many threads as PyTorch has now; `least_s` is the quickest probe so far."""
+    """Probes this processor with as many threads as PyTorch has now."""
 
     def __init__(self) -> None:
-        self._factor = torch.ones(SIDE, SIDE)
+        side = SIDE if torch.get_num_threads() == 1 else SIDE_OF_THREADS
+        self._factor = torch.ones(side, side)
         self._calls = 1
-        self.least_s = float("inf")
-        alone = min(self.probe() for _ in range(FIRST_PROBES))
-        self._calls = max(1, round(PROBE_S / alone))
-        self.least_s = float("inf")
+        self._taken: List[float] = []
+        for _ in range(FIRST_PROBES):
+            self.probe()
+        self._calls = max(1, round(PROBE_S / self.quick_s()))
+        self._taken = []
         for _ in range(FIRST_PROBES):
             self.probe()
 
@@ -53,8 +61,12 @@ class Pace(Unwatched):
             for _ in range(self._calls):
                 torch.mm(self._factor, self._factor)
             taken = time.perf_counter() - begun
-        self.least_s = min(self.least_s, taken)
+        insort(self._taken, taken)
         return taken
+
+    def quick_s(self) -> float:
+        """Return what a probe takes when the machine is left alone, as far as was seen."""
+        return self._taken[int(QUICK * len(self._taken))]
 
 
 class Steady:
@@ -89,10 +101,11 @@ class Steady:
     def slowed(self) -> float:
         """Return how many times the quickest probe those beside the kept repeats took: above `SLOWED`, the machine was
         held up all along."""
-        return median(probe_s for probe_s, _ in self._chosen()) / self._pace.least_s
+        return median(probe_s for probe_s, _ in self._chosen()) / self._pace.quick_s()
 
     def _quiet(self) -> List[Tuple[float, Any]]:
-        return [one for one in self._taken if one[0] <= SLOWED * self._pace.least_s]
+        quick_s = self._pace.quick_s()
+        return [one for one in self._taken if one[0] <= SLOWED * quick_s]
 
     def _chosen(self) -> List[Tuple[float, Any]]:
         quickest_first = sorted(self._taken, key=lambda one: one[0])
