@@ -12,13 +12,19 @@ from hwmodels.corrected.correction import Correction, Smooth, chosen, kernel
 from hwmodels.corrected.features import SHAPE, classes, families, kernel_of, shape_features
 from simulator.work import Floats, Ints, Work
 
-GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow", "images")
+GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow", "images", "size, near")
 """Terms of one kind share the standard deviation of their prior."""
-LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0, "images": 1.0}
+LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0, "images": 1.0, "size, near": 0.5}
 """Length scales in octaves: over eight octaves most shapes of a network are alike, over three only neighbours. With the
-number of images alone libraries change kernels from one to its double."""
-FEATURES = {"shape, wide": SHAPE, "shape, narrow": SHAPE, "images": ("images",)}
-CENTRES = {"shape, wide": 48, "shape, narrow": 160, "images": 24}
+number of images alone libraries change kernels from one to its double; and how well an image and its channels fall into
+a kernel's blocks is much its own, whatever the number of images and wherever they lie."""
+FEATURES = {
+    "shape, wide": SHAPE,
+    "shape, narrow": SHAPE,
+    "images": ("images",),
+    "size, near": ("positions", "groups", "k", "c", "taps", "stride", "channels last"),
+}
+CENTRES = {"shape, wide": 48, "shape, narrow": 240, "images": 24, "size, near": 400}
 """At most so many shapes of a class stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005)."""
 JITTER = 1e-6
 
@@ -62,7 +68,8 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
         terms.append(str(name))
     # What shapes do is much alike over the kinds of a family; what they do to a kind of op is told by near shapes.
     of_family = ("family", np.array(families(work)))
-    by_group = {"shape, wide": of_family, "shape, narrow": ("class", names), "images": of_family}
+    of_class = ("class", names)
+    by_group = {"shape, wide": of_family, "shape, narrow": of_class, "images": of_family, "size, near": of_class}
     smooth = []
     for group, length in LENGTHS.items():
         if group not in allowed:

@@ -30,6 +30,7 @@ TYPICAL: Mapping[str, float] = {
     "shape, wide": 0.3,
     "shape, narrow": 0.15,
     "images": 0.1,
+    "size, near": 0.1,
     STEPS: 0.03,
     "graph": 0.07,
     "size": 0.03,
@@ -39,7 +40,7 @@ NOISE_OF_OPS = 0.1
 """The same for the noise of ops of each kernel class."""
 DOUBT = 0.7
 """Standard deviation of the logarithm of each of them."""
-MOST_POINTS = 500
+MOST_POINTS = 2000
 """The evidence is taken of at most so many points, drawn evenly: it costs their cube."""
 MOST_STEPS = 60
 
@@ -52,7 +53,9 @@ class Spreads:
 
     def covariance(self, linear: Linear) -> Floats:
         """Return S of a linear problem, shape (points, points)."""
-        return sum((self.of.get(name, 0.0) ** 2 * part for name, part in linear.parts().items()), np.zeros(()))
+        scaled = linear.jacobian * np.array([self.of.get(name, 0.0) for name in linear.group])
+        found: Floats = scaled @ scaled.T + self.errors(linear)
+        return found
 
     def noise(self, of_point: Sequence[str]) -> Floats:
         """Return the standard deviation of the noise of every point, by the name of its noise."""
@@ -60,9 +63,10 @@ class Spreads:
 
     def errors(self, linear: Linear) -> Floats:
         """Return that part of S which no term explains: noise, and what the points of a graph have in common."""
-        parts = linear.parts()
-        of_terms = set(linear.group)
-        return sum((self.of.get(n, 0.0) ** 2 * part for n, part in parts.items() if n not in of_terms), np.zeros(()))
+        found = np.diag(self.noise(linear.noise) ** 2 / linear.weight)
+        for name, part in linear.in_common().items():
+            found += self.of.get(name, 0.0) ** 2 * part
+        return found
 
 
 @dataclass(frozen=True)
@@ -84,30 +88,23 @@ class Linear:
         """Whether each point is of a whole step."""
         return np.array(self.noise) == STEPS
 
-    def names(self) -> list[str]:
-        """Return the standard deviations that this problem has."""
-        found = list(dict.fromkeys(self.group))
-        found += dict.fromkeys(self.noise)
-        graphs, sizes = np.unique(self.graph[self.is_step], return_counts=True)
-        return found + (["graph", "size"] if len(graphs) > 2 and sizes.max() > 1 else [])
-
     def parts(self) -> dict[str, Floats]:
-        """Return what each of them, squared, is multiplied with in S."""
+        """Return what those of the terms, and of what points have in common, are multiplied with, squared, in S."""
         groups = np.array(self.group)
-        steps, noise = self.is_step, np.array(self.noise)
-        same = (np.equal.outer(self.graph, self.graph) & np.outer(steps, steps)).astype(np.float64)
-        made: dict[str, Floats] = {}
-        for name in self.names():
-            if name in self.group:
-                of = self.jacobian[:, groups == name]
-                made[name] = of @ of.T
-            elif name == "graph":
-                made[name] = same * self._of_device
-            elif name == "size":
-                made[name] = same * self._of_device * np.exp(-(np.subtract.outer(self.octave, self.octave) ** 2) / 2.0)
-            else:
-                made[name] = np.diag((noise == name) / self.weight)
-        return made
+        by_group = {name: self.jacobian[:, groups == name] for name in dict.fromkeys(self.group)}
+        return {name: of @ of.T for name, of in by_group.items()} | self.in_common()
+
+    def in_common(self) -> dict[str, Floats]:
+        """Return the same of what the points of a graph have in common beside the terms, where there is such."""
+        steps = self.is_step
+        graphs, sizes = np.unique(self.graph[steps], return_counts=True)
+        if len(graphs) < 3 or sizes.max() < 2:
+            return {}
+        same = (np.equal.outer(self.graph, self.graph) & np.outer(steps, steps)) * self._of_device
+        return {
+            "graph": same,
+            "size": same * np.exp(-(np.subtract.outer(self.octave, self.octave) ** 2) / 2.0),
+        }
 
     @property
     def _of_device(self) -> Floats:
@@ -128,32 +125,34 @@ class Linear:
 def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     """Return the standard deviations of most evidence, beginning at `start` or at what is typical."""
     few = linear.some(MOST_POINTS)
-    names, parts = few.names(), few.parts()
-    free = [name for name in names if name not in FIXED]
-    matrices = np.stack([parts[name] for name in free])
-    fixed = sum((TYPICAL[n] ** 2 * parts[n] for n in names if n in FIXED), np.zeros(len(few.target)))
+    parts = few.parts()
+    noises = list(dict.fromkeys(few.noise))
+    free = [*(name for name in parts if name not in FIXED), *noises]
+    matrices = np.stack([parts[name] for name in free[: -len(noises)]])
+    diagonals = np.array([(np.array(few.noise) == name) / few.weight for name in noises])
+    fixed = sum((TYPICAL[name] ** 2 * parts[name] for name in FIXED), 1e-9 * np.eye(len(few.target)))
     typical = np.log([TYPICAL.get(name, NOISE_OF_OPS) for name in free])
     first = np.log([start.of.get(name, NOISE_OF_OPS) for name in free]) if start else typical
 
     def loss(logs: Floats) -> tuple[float, Floats]:
         squares = np.exp(2.0 * logs)
-        covariance = fixed + np.tensordot(squares, matrices, 1) + 1e-9 * np.eye(len(few.target))
+        covariance = fixed + np.tensordot(squares[: len(matrices)], matrices, 1)
+        covariance[np.diag_indices_from(covariance)] += squares[len(matrices) :] @ diagonals
         factor = cho_factor(covariance, lower=True)
         solved = cho_solve(factor, few.target)
-        inverse = cho_solve(factor, np.eye(len(few.target)))
+        gap = cho_solve(factor, np.eye(len(few.target))) - np.outer(solved, solved)
         value = (
             0.5 * few.target @ solved
             + np.log(np.diag(factor[0])).sum()
             + ((logs - typical) ** 2).sum() / (2.0 * DOUBT**2)
         )
-        gap = inverse - np.outer(solved, solved)
-        slope = squares * np.tensordot(matrices, gap, 2) + (logs - typical) / DOUBT**2
-        return float(value), slope
+        slopes = np.concatenate([np.tensordot(matrices, gap, 2), diagonals @ np.diag(gap)])
+        return float(value), squares * slopes + (logs - typical) / DOUBT**2
 
     bounds = [(t - 4.0, t + 3.0) for t in typical]
     best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_STEPS}).x
     found = dict(zip(free, np.exp(best).tolist(), strict=True))
-    return Spreads({**{name: TYPICAL[name] for name in names if name in FIXED}, **found})
+    return Spreads({**{name: TYPICAL[name] for name in FIXED}, **found})
 
 
 FIXED = ("overall",)

@@ -333,3 +333,9 @@ def _magnitude(extent: Extent) -> tuple[int, int]:
 
 def _and_result(saved: Iterable[int], out: int) -> tuple[int, ...]:
     return tuple(out if t == RESULT else t for t in saved)
+
+
+def sum_into(at: Cursor, tensor: int, dims: Sequence[int], out: int) -> None:
+    """Add the sum of a tensor over `dims` into tensor `out`."""
+    attrs: dict[str, Any] = {"dim": tuple(dims), "keepdim": False, "dtype": None}
+    at.call("aten::sum.dim_IntList", [tensor], [out], attrs)

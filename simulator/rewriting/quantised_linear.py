@@ -10,7 +10,7 @@ from simulator.rewriting.cursor import Cursor
 from simulator.rewriting.edit import Edit
 from simulator.rewriting.layers import layer_of
 from simulator.rewriting.node import Node
-from simulator.rewriting.quantising import Operands, Widths, check_plain, cursor, plain_gradient, scaled, sum_into
+from simulator.rewriting.quantising import Operands, Widths, check_plain, cursor, plain_gradient, scaled
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +114,6 @@ def _backward(edit: Edit, layer: Linear, operands: Operands, incoming: int) -> N
             with at.frame():
                 plain_gradient(widths)(at, product, dy, operands.again(at, 0), layer.dw)
         if layer.db is not None:
-            sum_into(at, incoming, (0,), layer.db)
+            aten.sum_into(at, incoming, (0,), layer.db)
     for node in layer.backward:
         edit.remove(node)

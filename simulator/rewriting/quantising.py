@@ -6,9 +6,8 @@ result is scaled by the product of both steps; what is saved for backward are co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
 
 from simulator.bits import Pair, storage_dtype, with_bits
 from simulator.errors import TrainwattError
@@ -223,12 +222,6 @@ def _convolution_backward(
             with at.frame():
                 weight_gradient(at, product, dy, operands.again(at, 0), node.outputs[0])
         if node := grads.get("bias"):
-            sum_into(at, incoming, (0, 2, 3), node.outputs[0])
+            aten.sum_into(at, incoming, (0, 2, 3), node.outputs[0])
     for node in grads.values():
         edit.remove(node)
-
-
-def sum_into(at: Cursor, tensor: int, dims: Sequence[int], out: int) -> None:
-    """Add the sum of a tensor over `dims` into tensor `out`."""
-    attrs: dict[str, Any] = {"dim": tuple(dims), "keepdim": False, "dtype": None}
-    at.call("aten::sum.dim_IntList", [tensor], [out], attrs)

@@ -191,6 +191,9 @@ def _convolution_gradients(at: Cursor, factors: Factors, backward: list[Node]) -
     wgrad, dy = wgrads[0], wgrads[0].inputs[0]
     dx = [t for node in backward if node.kind == "convolution_grad_input" for t in node.outputs]
     with at.frame(dy, *dx):
+        for node in [node for node in backward if node.kind == "convolution_grad_bias"]:
+            aten.sum_into(at, dy, (0, 2, 3), node.outputs[0])  # asked for the bias, kernels make the weight's too
+            edit.remove(node)
         stride, padding, dilation = (forward.attrs[key] for key in ("stride", "padding", "dilation"))
         z = aten.convolution(at, x, v, None, stride, padding, dilation)
         dz = at.result(edit.shape(z), edit.tensors[z].dtype)

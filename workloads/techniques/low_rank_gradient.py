@@ -108,10 +108,10 @@ class _ConvolutionFunction(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Any) -> Any:
         (dy,) = gradients
         x, weight, u, v = ctx.saved_tensors
-        dx = dbias = None
-        if ctx.needs_input_grad[0] or ctx.needs_input_grad[2]:
-            wanted = [ctx.needs_input_grad[0], False, ctx.needs_input_grad[2]]
-            dx, _, dbias = aten.convolution_backward(dy, x, weight, [dy.shape[1]], *ctx.geometry, wanted)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx, _, _ = aten.convolution_backward(dy, x, weight, None, *ctx.geometry, [True, False, False])
+        dbias = dy.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None  # asked for it, kernels make dweight too
         z = aten.convolution(x, v, None, *ctx.geometry)
         unit = ((1, 1), (0, 0), (1, 1), False, (0, 0), 1)
         dz, dup, _ = aten.convolution_backward(dy, z, u, None, *unit, [True, True, False])
