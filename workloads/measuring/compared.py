@@ -13,9 +13,9 @@ from simulator.errors import TrainwattError
 from simulator.techniques import Technique, parse
 from workloads.measuring.board.op_timing import this_pace
 from workloads.measuring.board.pace import Steady, Unwatched
-from workloads.measuring.board.timing import Timing
+from workloads.measuring.board.timing import Timing, warm_up_steps
 from workloads.measuring.case import Value, latency_of
-from workloads.measuring.steps import OPTIMIZER, WARM_UP_STEPS, in_own_process, made_step
+from workloads.measuring.steps import OPTIMIZER, in_own_process, made_step
 from workloads.techniques import measured
 from workloads.tracing.step import Step, without_collection
 from workloads.training.peak import real_peak_bytes
@@ -66,8 +66,7 @@ class ComparedCase:
                 refused.append(Variant(text, "", refused=str(error)))
         with without_collection():
             for run in runs.values():
-                for _ in range(WARM_UP_STEPS):
-                    run.once()
+                run.several = warm_up_steps(run.once)
             while True:
                 for run in runs.values():
                     run.once_more()
@@ -96,7 +95,7 @@ class _Running:
         pace: Unwatched,
     ) -> None:
         self.step, self.inputs, self.targets, self.techniques = step, inputs, targets, techniques
-        self.steady = Steady(repeats, pace)
+        self.steady, self.several = Steady(repeats, pace), 1
 
     def once(self) -> float:
         """Run as many mini-batches as an update takes; return the seconds of one."""
@@ -105,7 +104,7 @@ class _Running:
     def once_more(self) -> None:
         """Run it once and note how long it took, unless that is known."""
         if not self.steady.enough():
-            self.steady.once(self.once)
+            self.steady.once(lambda: sum(self.once() for _ in range(self.several)) / self.several)
 
     def _mini_batch(self) -> float:
         for _ in range(MOST_PRESENTED):

@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,7 +24,7 @@ from workloads.measuring.allocator import keep_freed_memory
 from workloads.measuring.board.memory import fits_not
 from workloads.measuring.board.op_timing import this_pace
 from workloads.measuring.board.pace import Steady
-from workloads.measuring.board.timing import UNWATCHED, Timing
+from workloads.measuring.board.timing import UNWATCHED, Timing, means, warm_up_steps
 from workloads.measuring.case import Value, latency_of
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
@@ -36,8 +35,6 @@ from workloads.training.peak import real_peak_bytes
 OPTIMIZER = "sgd{momentum=0.9}"
 GRACE_S = 30.0
 """After the deadline, what runs has this long to finish the step it is in and to take its peak memory."""
-WARM_UP_STEPS = 2
-"""The first step makes the optimizer's state, the second the gradients anew."""
 
 
 @dataclass(frozen=True)
@@ -143,26 +140,29 @@ def _end_with_parent() -> None:
 
 def _values(case: StepCase, repeats: int, threads: int, deadline_s: float) -> list[Value]:
     torch.set_num_threads(threads)
-    step, inputs, targets = made_step(case.what, case.batch, case.optimizer)
-    steady = Steady(repeats, UNWATCHED if case.window_s else this_pace())
-    with without_collection():
-        for _ in range(WARM_UP_STEPS):
-            _run(step, inputs, targets)
-        start_s, begun = time.time(), time.monotonic()
-        while not steady.count() or (
-            (not steady.enough() or time.monotonic() - begun < case.window_s) and time.monotonic() < deadline_s
-        ):
-            steady.once(partial(_run, step, inputs, targets))
-        end_s = start_s + time.monotonic() - begun
+    steady, start_s, end_s = _timed(case, repeats, deadline_s)
     taken = steady.kept()
     values = []
     for phase in ("", *(phase for phase in PHASES if phase in taken[0])):
         when = (None, None) if phase else (start_s, end_s)  # a phase does not run back to back
         timing = Timing(tuple(seconds[phase] for seconds in taken), *when, slowed=1.0 if phase else steady.slowed())
         values += latency_of(timing, "step", phase)
-    del step, inputs, targets
     peak = real_peak_bytes(lambda: made_step(case.what, case.batch, case.optimizer))
     return [*values, Value("memory", "", "peak_memory", float(peak))]
+
+
+def _timed(case: StepCase, repeats: int, deadline_s: float) -> tuple[Steady, float, float]:
+    """Run the step; return repeats of the seconds of its phases, and when they began and ended in Unix time."""
+    step, inputs, targets = made_step(case.what, case.batch, case.optimizer)
+    steady = Steady(repeats, UNWATCHED if case.window_s else this_pace())
+    with without_collection():
+        several = warm_up_steps(lambda: _run(step, inputs, targets)[""])
+        start_s, begun = time.time(), time.monotonic()
+        while not steady.count() or (
+            (not steady.enough() or time.monotonic() - begun < case.window_s) and time.monotonic() < deadline_s
+        ):
+            steady.once(lambda: means([_run(step, inputs, targets) for _ in range(several)]))
+        return steady, start_s, start_s + time.monotonic() - begun
 
 
 def made_step(what: str, batch: int, optimizer: str, techniques: Sequence[Technique] = ()) -> tuple[Step, Any, Any]:

@@ -12,10 +12,8 @@ from workloads.measuring.board.memory import most_held
 from workloads.measuring.board.networks import IMAGE, build
 from workloads.measuring.board.op_timing import this_pace
 from workloads.measuring.board.pace import Steady
-from workloads.measuring.board.timing import UNWATCHED, Timing
+from workloads.measuring.board.timing import UNWATCHED, Timing, means, warm_up_steps
 
-STEP_WARM_UP = 2
-"""The first step makes the optimizer's state, the second the gradients anew."""
 STEP_PHASES = ("forward", "loss", "backward", "optimizer")
 
 
@@ -61,14 +59,13 @@ def time_step(what: str, batch: int, repeats: int, left_s: float, device: str, w
     targets = torch.zeros(batch, dtype=torch.int64, device=device)
     gc.collect()
     gc.disable()
-    for _ in range(STEP_WARM_UP):
-        _step(model, optimizer, images, targets, device)
+    several = warm_up_steps(lambda: _step(model, optimizer, images, targets, device)[""])
     steady = Steady(repeats, UNWATCHED if device == "cuda" or window_s else this_pace())
     begun, start_s = time.monotonic(), time.time()
     while not steady.count() or (
         (not steady.enough() or time.monotonic() - begun < window_s) and time.monotonic() - begun < left_s
     ):
-        steady.once(lambda: _step(model, optimizer, images, targets, device))
+        steady.once(lambda: means([_step(model, optimizer, images, targets, device) for _ in range(several)]))
     taken = steady.kept()
     end_s = start_s + time.monotonic() - begun
     latency = {}

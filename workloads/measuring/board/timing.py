@@ -12,7 +12,7 @@ Repeats beside slow probes of the machine's `pace` are made again, and do not co
 
 import time
 from statistics import median
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from workloads.measuring.board.pace import Steady, Unwatched
 
@@ -28,6 +28,13 @@ COLD_CALLS = 8
 """The most calls in a cold repeat."""
 
 Call = Callable[[], Any]
+
+
+SHORTEST_STEP_S = 0.02
+"""The same for whole steps, in which more is left to chance."""
+STEP_WARM_UP, STEP_WARM_UP_S = 2, 0.5
+"""So many steps at least, for so long: the first makes the optimizer's state, the second the gradients anew, and a
+processor at rest takes its time to be quick."""
 
 
 class Timing(NamedTuple):
@@ -59,6 +66,19 @@ def _quantile(ordered: Sequence[float], share: float) -> float:
     low = int(place)
     high = min(low + 1, len(ordered) - 1)
     return ordered[low] + (place - low) * (ordered[high] - ordered[low])
+
+
+def warm_up_steps(step: Callable[[], float]) -> int:
+    """Run steps, each of which returns its seconds, until they are as quick as ever; return how many make a repeat."""
+    taken: List[float] = []
+    while len(taken) < STEP_WARM_UP or sum(taken) < STEP_WARM_UP_S:
+        taken.append(step())
+    return max(1, round(SHORTEST_STEP_S / max(min(taken), 1e-7)))
+
+
+def means(taken: Sequence[Dict[str, float]]) -> Dict[str, float]:
+    """Return the mean seconds of each phase of some steps."""
+    return {phase: sum(seconds[phase] for seconds in taken) / len(taken) for phase in taken[0]}
 
 
 def nothing() -> None:
