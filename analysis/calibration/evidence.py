@@ -128,9 +128,10 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     parts = few.parts()
     noises = list(dict.fromkeys(few.noise))
     free = [*(name for name in parts if name not in FIXED), *noises]
-    matrices = np.stack([parts[name] for name in free[: -len(noises)]])
+    count = len(few.target)
+    matrices = np.array([parts[name] for name in free[: -len(noises)]]).reshape(-1, count, count)
     diagonals = np.array([(np.array(few.noise) == name) / few.weight for name in noises])
-    fixed = sum((TYPICAL[name] ** 2 * parts[name] for name in FIXED), 1e-9 * np.eye(len(few.target)))
+    fixed = sum((TYPICAL[name] ** 2 * parts[name] for name in FIXED), 1e-9 * np.eye(count))
     typical = np.log([TYPICAL.get(name, NOISE_OF_OPS) for name in free])
     first = np.log([start.of.get(name, NOISE_OF_OPS) for name in free]) if start else typical
 
@@ -140,7 +141,7 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
         covariance[np.diag_indices_from(covariance)] += squares[len(matrices) :] @ diagonals
         factor = cho_factor(covariance, lower=True)
         solved = cho_solve(factor, few.target)
-        gap = cho_solve(factor, np.eye(len(few.target))) - np.outer(solved, solved)
+        gap = cho_solve(factor, np.eye(count)) - np.outer(solved, solved)
         value = (
             0.5 * few.target @ solved
             + np.log(np.diag(factor[0])).sum()
