@@ -86,7 +86,7 @@ def calibrated(folder: Path, threads: int, ops: Path) -> Path:
     path = folder / f"host-{threads}.toml"
     if not path.exists() or path.stat().st_mtime < ops.stat().st_mtime:
         mode = f"{threads}-thread{'s' if threads > 1 else ''}"
-        rows = [row for row in read(ops) if row.kind == "op"]
+        rows = [row for row in read(ops) if row.metric == "latency"]
         fitted = fit(parameters_of(BASE, mode), measured_ops(rows), f"{len(rows)} ops of {ops.name}")
         write_atomic(path, Calibrated(BASE, mode, f"{len(rows)} measured ops", fitted, None).text())
     return path
