@@ -131,7 +131,7 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     count = len(few.target)
     matrices = np.array([parts[name] for name in free[: -len(noises)]]).reshape(-1, count, count)
     diagonals = np.array([(np.array(few.noise) == name) / few.weight for name in noises])
-    fixed = sum((TYPICAL[name] ** 2 * parts[name] for name in FIXED), 1e-9 * np.eye(count))
+    fixed = sum((TYPICAL[name] ** 2 * parts[name] for name in FIXED if name in parts), 1e-9 * np.eye(count))
     typical = np.log([TYPICAL.get(name, NOISE_OF_OPS) for name in free])
     first = np.log([start.of.get(name, NOISE_OF_OPS) for name in free]) if start else typical
 
@@ -153,7 +153,7 @@ def spreads(linear: Linear, start: Spreads | None = None) -> Spreads:
     bounds = [(t - 4.0, t + 3.0) for t in typical]
     best = minimize(loss, first, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": MOST_STEPS}).x
     found = dict(zip(free, np.exp(best).tolist(), strict=True))
-    return Spreads({**{name: TYPICAL[name] for name in FIXED}, **found})
+    return Spreads({**{name: TYPICAL[name] for name in FIXED if name in parts}, **found})
 
 
 FIXED = ("overall",)
