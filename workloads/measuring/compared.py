@@ -11,8 +11,7 @@ import torch
 
 from simulator.errors import TrainwattError
 from simulator.techniques import Technique, parse
-from workloads.measuring.board.op_timing import this_pace
-from workloads.measuring.board.pace import Steady, Unwatched
+from workloads.measuring.board.pace import Steady, Unwatched, this_pace
 from workloads.measuring.board.timing import Timing, warm_up_steps
 from workloads.measuring.case import Value, latency_of
 from workloads.measuring.steps import OPTIMIZER, in_own_process, made_step

@@ -22,9 +22,8 @@ from simulator.graph import PHASES
 from simulator.techniques import Technique
 from workloads.measuring.allocator import keep_freed_memory
 from workloads.measuring.board.memory import fits_not
-from workloads.measuring.board.op_timing import this_pace
-from workloads.measuring.board.pace import Steady
-from workloads.measuring.board.timing import UNWATCHED, Timing, means, warm_up_steps
+from workloads.measuring.board.pace import Steady, this_pace
+from workloads.measuring.board.timing import Timing, means, warm_up_steps
 from workloads.measuring.case import Value, latency_of
 from workloads.optimizers import optimizer_from
 from workloads.sources import workload_from
@@ -154,7 +153,7 @@ def _values(case: StepCase, repeats: int, threads: int, deadline_s: float) -> li
 def _timed(case: StepCase, repeats: int, deadline_s: float) -> tuple[Steady, float, float]:
     """Run the step; return repeats of the seconds of its phases, and when they began and ended in Unix time."""
     step, inputs, targets = made_step(case.what, case.batch, case.optimizer)
-    steady = Steady(repeats, UNWATCHED if case.window_s else this_pace())
+    steady = Steady(repeats, this_pace(window_s=case.window_s))
     with without_collection():
         several = warm_up_steps(lambda: _run(step, inputs, targets)[""])
         start_s, begun = time.time(), time.monotonic()

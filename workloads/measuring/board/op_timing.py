@@ -6,12 +6,11 @@ from typing import Any, Dict, Mapping, Optional
 import torch
 
 from workloads.measuring.board.calls import bind, tensors_of
-from workloads.measuring.board.pace import Pace, Unwatched
+from workloads.measuring.board.pace import this_pace
 from workloads.measuring.board.signatures import Signature, signature
 from workloads.measuring.board.timing import (
     COLD_BYTES,
     COLD_CALLS,
-    UNWATCHED,
     Timing,
     nothing,
     time_calls,
@@ -21,8 +20,6 @@ from workloads.measuring.board.timing import (
 _ITEM_BYTES = {"float32": 4, "int64": 8, "bool": 1}
 _FLUSHED: Dict[str, Any] = {}
 """What is passed through the caches, by device: allocated once."""
-_PACES: Dict[int, Pace] = {}
-"""By number of threads: what has probed longest knows best how fast the machine can be."""
 
 
 def time_op(
@@ -41,8 +38,7 @@ def time_op(
     """
     wait = torch.cuda.synchronize if device == "cuda" else nothing
     found = signature(kind, parameters, batch)
-    # Within a window of power nothing else may run.
-    pace = UNWATCHED if device == "cuda" or window_s else this_pace()
+    pace = this_pace(device, window_s)
     with torch.no_grad():
         call = bind(kind, found, tensors_of(kind, found, device))
         if parameters.get("operands") != "cold":
@@ -51,14 +47,6 @@ def time_op(
         more = range(1, min(COLD_CALLS, COLD_BYTES // bytes_of(found)))
         calls = [call, *(bind(kind, found, tensors_of(kind, found, device)) for _ in more)]
         return time_cold(calls, lambda: _flush(device), repeats, deadline_s, wait, pace)
-
-
-def this_pace() -> Unwatched:
-    """Return the pace of this processor with as many threads as PyTorch has now."""
-    threads = torch.get_num_threads()
-    if threads not in _PACES:
-        _PACES[threads] = Pace()
-    return _PACES[threads]
 
 
 def bytes_of(found: Signature) -> int:

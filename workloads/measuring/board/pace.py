@@ -9,7 +9,7 @@ alone and never by a repeat's own time, so the choice favours no time but that o
 import time
 from bisect import insort
 from statistics import median
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
 
@@ -110,3 +110,21 @@ class Steady:
     def _chosen(self) -> List[Tuple[float, Any]]:
         quickest_first = sorted(self._taken, key=lambda one: one[0])
         return quickest_first[: max(self._repeats, len(self._quiet()))]
+
+
+UNWATCHED = Unwatched()
+_PACES: Dict[int, Pace] = {}
+"""By number of threads: what has probed longest knows best how fast the machine can be."""
+
+
+def this_pace(device: str = "cpu", window_s: float = 0.0) -> Unwatched:
+    """Return the pace of what runs on `device` with as many threads as PyTorch has now.
+
+    Nothing is probed on a graphics processor, nor within a window of power: there nothing else may run.
+    """
+    if device == "cuda" or window_s:
+        return UNWATCHED
+    threads = torch.get_num_threads()
+    if threads not in _PACES:
+        _PACES[threads] = Pace()
+    return _PACES[threads]

@@ -10,9 +10,8 @@ import torch
 
 from workloads.measuring.board.memory import most_held
 from workloads.measuring.board.networks import IMAGE, build
-from workloads.measuring.board.op_timing import this_pace
-from workloads.measuring.board.pace import Steady
-from workloads.measuring.board.timing import UNWATCHED, Timing, means, warm_up_steps
+from workloads.measuring.board.pace import Steady, this_pace
+from workloads.measuring.board.timing import Timing, means, warm_up_steps
 
 STEP_PHASES = ("forward", "loss", "backward", "optimizer")
 
@@ -60,7 +59,7 @@ def time_step(what: str, batch: int, repeats: int, left_s: float, device: str, w
     gc.collect()
     gc.disable()
     several = warm_up_steps(lambda: _step(model, optimizer, images, targets, device)[""])
-    steady = Steady(repeats, UNWATCHED if device == "cuda" or window_s else this_pace())
+    steady = Steady(repeats, this_pace(device, window_s))
     begun, start_s = time.monotonic(), time.time()
     while not steady.count() or (
         (not steady.enough() or time.monotonic() - begun < window_s) and time.monotonic() - begun < left_s

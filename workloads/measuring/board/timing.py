@@ -14,7 +14,7 @@ import time
 from statistics import median
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from workloads.measuring.board.pace import Steady, Unwatched
+from workloads.measuring.board.pace import UNWATCHED, Steady, Unwatched
 
 WARM_UP_CALLS = 2
 SHORTEST_S = 1e-3
@@ -83,9 +83,6 @@ def means(taken: Sequence[Dict[str, float]]) -> Dict[str, float]:
 
 def nothing() -> None:
     """Wait for nothing: the processor itself has run what was called when the call returns."""
-
-
-UNWATCHED = Unwatched()
 
 
 def time_calls(
