@@ -14,19 +14,32 @@ from simulator.work import Floats, Ints, Work
 
 GROUPS = ("overall", "kernel class", "class", "shape, wide", "shape, narrow", "images", "size, near")
 """Terms of one kind share the standard deviation of their prior."""
-LENGTHS = {"shape, wide": 8.0, "shape, narrow": 3.0, "images": 1.0, "size, near": 0.5}
-"""Length scales in octaves: over eight octaves most shapes of a network are alike, over three only neighbours. With the
-number of images alone libraries change kernels from one to its double; and how well an image and its channels fall into
-a kernel's blocks is much its own, whatever the number of images and wherever they lie."""
-FEATURES = {
-    "shape, wide": SHAPE,
-    "shape, narrow": SHAPE,
-    "images": ("images",),
-    "size, near": ("positions", "groups", "k", "c", "taps", "stride", "channels last"),
-}
-CENTRES = {"shape, wide": 48, "shape, narrow": 240, "images": 24, "size, near": 400}
-"""At most so many shapes of a class stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005)."""
 JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How far terms of a group reach: over `length` octaves of `features`, among ops of one class or family (`by`).
+
+    At most `most` shapes of each stand for all of them (inducing points; Quinonero-Candela & Rasmussen 2005).
+    """
+
+    by: str
+    length: float
+    most: int
+    features: tuple[str, ...] = SHAPE
+
+
+# What shapes do is much alike over the kinds of a family, and over eight octaves most shapes of a network are alike;
+# what they do to a kind of op is told by near shapes. With the number of images alone libraries change kernels from one
+# to its double; and how well an image and its channels fall into a kernel's blocks is much its own, whatever the number
+# of images and wherever they lie.
+SCALES = {
+    "shape, wide": Scale("family", 8.0, 48),
+    "shape, narrow": Scale("class", 3.0, 240),
+    "images": Scale("family", 1.0, 24, ("images",)),
+    "size, near": Scale("class", 0.5, 400, ("positions", "groups", "k", "c", "taps", "stride", "channels last")),
+}
 
 
 @dataclass(frozen=True)
@@ -37,16 +50,16 @@ class Basis:
     columns: Floats = field(repr=False)
     group: Ints
     names: tuple[str, ...]
-    smooth: tuple[tuple[str, str, str, Floats, Floats], ...] = field(repr=False)
-    """Group, by, of, centres and what whitens them."""
+    smooth: tuple[tuple[Scale, str, Floats, Floats], ...] = field(repr=False)
+    """Scale, of, centres and what whitens them."""
 
     def correction(self, coefficients: Floats, ranges: Mapping[str, Floats]) -> Correction:
         """Return the correction that these coefficients, shape (terms,), make."""
         factors = dict(zip(self.names, coefficients[: len(self.names)].tolist(), strict=True))
         parts, at = [], len(self.names)
-        for group, by, name, centres, whitening in self.smooth:
+        for scale, name, centres, whitening in self.smooth:
             weights = whitening @ coefficients[at : at + len(centres)]
-            parts.append(Smooth(name, LENGTHS[group], centres, weights, by, FEATURES[group]))
+            parts.append(Smooth(name, scale.length, centres, weights, scale.by, scale.features))
             at += len(centres)
         return Correction(factors, tuple(parts), ranges)
 
@@ -66,29 +79,25 @@ def basis_of(work: Work, used: Ints, allowed: Sequence[str] = GROUPS) -> Basis:
         columns.append((names == name).astype(np.float64))
         groups.append(2)
         terms.append(str(name))
-    # What shapes do is much alike over the kinds of a family; what they do to a kind of op is told by near shapes.
-    of_family = ("family", np.array(families(work)))
-    of_class = ("class", names)
-    by_group = {"shape, wide": of_family, "shape, narrow": of_class, "images": of_family, "size, near": of_class}
+    labels_by = {"family": np.array(families(work)), "class": names}
     smooth = []
-    for group, length in LENGTHS.items():
+    for group, scale in SCALES.items():
         if group not in allowed:
             continue
-        by, labels = by_group[group]
-        some = chosen(shapes, FEATURES[group])
+        labels, some = labels_by[scale.by], chosen(shapes, scale.features)
         for name in sorted(set(labels[used])):
             own = used[labels[used] == name]
-            centres = spread_out(some[own], CENTRES[group])
+            centres = spread_out(some[own], scale.most)
             if len(centres) < 2:
                 continue  # one shape: its class says it all
-            root = cholesky(kernel(centres, centres, length) + JITTER * np.eye(len(centres)), lower=True)
+            root = cholesky(kernel(centres, centres, scale.length) + JITTER * np.eye(len(centres)), lower=True)
             whitening = solve_triangular(root, np.eye(len(centres)), lower=True).T
             rows = np.flatnonzero(labels == name)
             made = np.zeros((len(names), len(centres)))
-            made[rows] = kernel(some[rows], centres, length) @ whitening
+            made[rows] = kernel(some[rows], centres, scale.length) @ whitening
             columns += list(made.T)
             groups += [GROUPS.index(group)] * len(centres)
-            smooth.append((group, by, str(name), centres, whitening))
+            smooth.append((scale, str(name), centres, whitening))
     return Basis(np.column_stack(columns), np.array(groups), tuple(terms), tuple(smooth))
 
 
